@@ -1,0 +1,110 @@
+"""What the stages that touch language models share: loading, tokens, batches, log-probabilities, trainer settings."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
+from transformers.trainer_callback import PrinterCallback
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+# Parallelism comes from many stages at once; one thread a stage gives the same numbers on any number of cores.
+torch.set_num_threads(1)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def load_causal_lm(folder: Path, device: str) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder).to(device)
+
+
+def save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A folder that ``from_pretrained`` loads."""
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def train_and_save(trainer: Trainer, out: Path) -> None:
+    """Trains without printing; the loss curve lies beside the model."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    save(out, trainer.model, trainer.processing_class)
+    curve = [entry for entry in trainer.state.log_history if "loss" in entry]
+    (out / "training_log.json").write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+
+
+def prompt_ids(tokenizer, prompts: list[str], max_prompt_tokens: int) -> list[list[int]]:
+    """Tokens of each prompt; of a long one its end is kept, where the question is."""
+    return [ids[-max_prompt_tokens:] for ids in tokenizer(prompts)["input_ids"]]
+
+
+def response_ids(tokenizer, responses: list[str], max_response_tokens: int) -> list[list[int]]:
+    """Tokens of each response with the end-of-text token; of a long one the beginning is kept."""
+    encoded = tokenizer(responses, add_special_tokens=False)["input_ids"]
+    return [(ids + [tokenizer.eos_token_id])[:max_response_tokens] for ids in encoded]
+
+
+def tokenize_pairs(tokenizer, pairs: pd.DataFrame, first: str, second: str, limits: dict) -> list[dict]:
+    """Prompt and two response columns of ``pairs`` → ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` of each row.
+
+    This is the only place where a pair is truncated, so that every stage sees the same tokens.
+    """
+    prompts = prompt_ids(tokenizer, pairs["prompt"].tolist(), limits["max_prompt_tokens"])
+    chosen, rejected = (response_ids(tokenizer, pairs[c].tolist(), limits["max_response_tokens"]) for c in (first, second))
+    return [
+        {"prompt_ids": p, "chosen_ids": a, "rejected_ids": b, "length": len(p) + max(len(a), len(b))}
+        for p, a, b in zip(prompts, chosen, rejected, strict=True)
+    ]
+
+
+def response_logps(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """log π(response | prompt) in nats, summed over the response's tokens.
+
+    Args:
+        batch: ``input_ids``, ``attention_mask``, ``completion_mask``, each (B, T), as TRL's collator makes them.
+
+    Returns:
+        a tensor of shape (B,).
+    """
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    targets, mask = batch["input_ids"][:, 1:], batch["completion_mask"][:, 1:].bool()
+    token_logps = -cross_entropy(logits[:, :-1][mask].float(), targets[mask], reduction="none")
+    return token_logps.new_zeros(mask.shape).masked_scatter(mask, token_logps).sum(dim=1)
+
+
+def batches_of_pairs(rows: list[dict], tokenizer, batch_size: int, device: str):
+    """Batches of similar length as TRL's collator makes them (all chosen, then all rejected), with their row numbers."""
+    collate = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)
+    order = sorted(range(len(rows)), key=lambda i: rows[i]["length"])
+    for start in range(0, len(rows), batch_size):
+        numbers = order[start : start + batch_size]
+        yield numbers, {k: v.to(device) for k, v in collate([rows[i] for i in numbers]).items()}
+
+
+def trainer_settings(training: dict, seed: int, device: str) -> dict:
+    """Arguments that every TRL trainer of the study is given; ``training`` has epochs, batch_size and learning_rate."""
+    set_seed(seed)
+    return {
+        "output_dir": tempfile.gettempdir(),  # nothing is written there: stages save their own results
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_steps": 10,
+        "num_train_epochs": training["epochs"],
+        "per_device_train_batch_size": training["batch_size"],
+        "learning_rate": training["learning_rate"],
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1,  # a share of all steps
+        "train_sampling_strategy": "group_by_length",
+        "remove_unused_columns": False,  # or the column "length" would not reach the sampler
+        "max_length": None,  # cut once, at tokenisation
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "use_cpu": device == "cpu",
+        "seed": seed,
+    }

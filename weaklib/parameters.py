@@ -1,0 +1,221 @@
+"""Parameters: what a profile may say, read from ``params/PROFILE.yaml`` and a user's overrides.
+
+Everything is checked here, before any stage runs: an unknown name, a wrong type or a value out of range raises
+:class:`RequestError` with one line that names the file or option, the key and the value.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from weaklib.paths import NOTEBOOKS, PARAMS
+
+
+class RequestError(Exception):
+    """The request was wrong; nothing has been run or written."""
+
+
+class Section(BaseModel):
+    """A part of a profile: strict types, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _distinct(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError("values repeat")
+    return values
+
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+Percents = Annotated[
+    list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1), AfterValidator(_distinct), AfterValidator(sorted)
+]
+Models = Annotated[list[str], Field(min_length=1)]
+
+
+class WorldTask(Section):
+    """Dialogues of the controlled world (``weaklib.world``); each number counts prompts of a part of its own."""
+
+    kind: Literal["world"]
+    corpus: PositiveInt
+    demonstrations: PositiveInt
+    pairs: PositiveInt
+    validation_prompts: PositiveInt
+    test_prompts: PositiveInt
+    seed: Seed = 0
+
+
+class FileTask(Section):
+    """Preference pairs of a file; each share is a part of its pairs, what they leave is D_l ∪ D_u."""
+
+    kind: Literal["file"]
+    path: str | None = None
+    on_bad_row: Literal["error", "drop"] = "error"
+    demonstrations_share: Annotated[float, Field(gt=0, lt=1)]
+    proxy_share: Annotated[float, Field(gt=0, lt=1)]
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def leaves_pairs(self):
+        if self.demonstrations_share + self.proxy_share + self.test_share >= 1:
+            raise ValueError("demonstrations_share + proxy_share + test_share must be less than 1")
+        return self
+
+
+class ModelChoice(Section):
+    """Which base models: names of ``pretrained_here``, local folders, or hub ids."""
+
+    weak: Models
+    strong: Models
+    proxy: str | None = None
+    # name → the configuration from which a model is made and pre-trained here, in transformers' own terms
+    pretrained_here: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_is_a_list(cls, values):
+        if isinstance(values, dict):
+            return {k: [v] if k in ("weak", "strong") and isinstance(v, str) else v for k, v in values.items()}
+        return values
+
+    @model_validator(mode="after")
+    def pair_up(self):
+        if len(self.weak) != len(self.strong) and 1 not in (len(self.weak), len(self.strong)):
+            raise ValueError("weak and strong must be of one length, or one of them a single model")
+        return self
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(weak, strong), one for each of the longer list."""
+        count = max(len(self.weak), len(self.strong))
+        return list(zip(*(models * count if len(models) == 1 else models for models in (self.weak, self.strong))))
+
+
+class Training(Section):
+    epochs: PositiveFloat
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+
+
+class Pretraining(Training):
+    vocabulary: PositiveInt
+
+
+class Annotator(Training):
+    kind: Literal["scalar_head"]
+
+
+class PolicyTraining(Section):
+    epochs: PositiveFloat
+    batch_size: PositiveInt
+
+
+class Sampling(Section):
+    temperature: PositiveFloat
+    max_new_tokens: PositiveInt
+    batch_size: PositiveInt
+
+
+class Profile(Section):
+    """One file of ``params/``; the comments there explain each key."""
+
+    title: str
+    notebooks: Annotated[list[str], Field(min_length=1)]
+    task: Annotated[WorldTask | FileTask, Field(discriminator="kind")]
+    models: ModelChoice
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+    seeds: Seeds
+    labeled_fraction: Annotated[float, Field(gt=0, lt=1)]
+    max_prompt_tokens: PositiveInt
+    max_response_tokens: PositiveInt
+    pretraining: Pretraining
+    annotator: Annotator
+    sft: Training
+    objective: Literal["dpo", "ipo", "rdpo"]
+    beta: PositiveFloat
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+    learning_rate: PositiveFloat
+    policy: PolicyTraining
+    sampling: Sampling
+    top_percents: Percents
+
+    @model_validator(mode="after")
+    def proxy_where_there_is_no_gold(self):
+        if self.task.kind == "file" and self.models.proxy is None:
+            raise ValueError("models.proxy is required: a file has no gold reward")
+        return self
+
+
+def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
+    """The profile ``name`` with ``overrides`` (dotted key → value) applied.
+
+    Raises:
+        RequestError: no such profile, or a key or value of it or of the overrides is wrong.
+    """
+    path = PARAMS / f"{name}.yaml"
+    if not path.is_file():
+        raise RequestError(f"unknown profile {name!r}: there are {', '.join(sorted(p.stem for p in PARAMS.glob('*.yaml')))}")
+    values = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise RequestError(f"{path}: a profile is a mapping of keys to values, this is a {type(values).__name__}")
+    for key, value in (overrides or {}).items():
+        _set(values, key, value)
+    try:
+        return Profile.model_validate(values)
+    except ValidationError as error:
+        raise RequestError(_one_line(error, path, overrides or {})) from None
+
+
+def parse_value(text: Any) -> Any:
+    """A value as a YAML file would give it; papermill and ``--set`` deliver strings."""
+    return read_yaml(text, repr(text)) if isinstance(text, str) else text
+
+
+def read_yaml(text: str, origin: str) -> Any:
+    """YAML 1.2, so that ``1e-3`` is a number and ``yes`` is not a truth value; repeated keys are errors."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{origin}:{mark.line + 1}" if mark else origin
+        raise RequestError(f"{where}: not YAML: {getattr(error, 'problem', error)}") from None
+
+
+def notebook_path(name: str) -> Path:
+    """The notebook ``name`` (with or without ``.ipynb``).
+
+    Raises:
+        RequestError: there is no such notebook.
+    """
+    path = NOTEBOOKS / f"{name.removesuffix('.ipynb')}.ipynb"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")))
+        raise RequestError(f"unknown notebook {name!r}: there are {known}")
+    return path
+
+
+def _set(values: dict, dotted: str, value: Any) -> None:
+    *sections, last = dotted.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise RequestError(f"override {dotted}: {section} is not a section")
+    values[last] = value
+
+
+def _one_line(error: ValidationError, path: Path, overrides: dict) -> str:
+    first = error.errors(include_url=False)[0]
+    # pydantic names the chosen kind of task as a step of the path; a user's key has no such step
+    key = ".".join(str(step) for step in first["loc"] if step not in ("world", "file"))
+    origin = next((f"override {k}" for k in overrides if key == k or key.startswith(f"{k}.")), str(path))
+    value = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f" (got {first['input']!r})"
+    more = f"; and {error.error_count() - 1} more" if error.error_count() > 1 else ""
+    return f"{origin}: {key or 'profile'}: {first['msg'].removeprefix('Value error, ')}{value}{more}"

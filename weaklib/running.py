@@ -1,0 +1,104 @@
+"""Running stages: tasks of a ``distributed`` client, each key once, with a progress bar."""
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import contextmanager
+
+from distributed import Client, LocalCluster, as_completed
+from tqdm import tqdm
+
+from weaklib.stage import Stage, fingerprint, upstream
+from weaklib.store import Store
+
+# The address of the cluster that `python -m weaklib reproduce` shares among the notebooks it runs.
+SCHEDULER = "WEAKLIB_SCHEDULER"
+
+# What every worker's environment says before a library is imported: one thread, no traffic, no chatter.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+class StageFailed(Exception):
+    """A stage raised an error: the study failed."""
+
+
+@contextmanager
+def cluster(workers: int | None = None):
+    """A cluster on this machine: one process with one thread a worker, so that no result depends on their number."""
+    with LocalCluster(
+        n_workers=workers or len(os.sched_getaffinity(0)),
+        threads_per_worker=1,
+        memory_limit=0,
+        dashboard_address=None,
+        silence_logs="ERROR",
+        env=WORKER_ENVIRONMENT,
+    ) as local:
+        yield local.scheduler_address
+
+
+def run(stages: Iterable[Stage], store: Store) -> None:
+    """Bring the artifacts of ``stages`` into ``store``: what is missing, each key once, on the cluster at hand.
+
+    Raises:
+        StageFailed: a stage raised; the message names it and says why.
+    """
+    missing = _missing(stages, store)
+    if not missing:
+        print(f"{len(upstream(stages))} stages, all stored already")
+        return
+    address = os.environ.get(SCHEDULER)
+    if address:
+        _run_on(address, missing, store)
+    else:
+        with cluster() as address:
+            _run_on(address, missing, store)
+
+
+def _missing(stages: Iterable[Stage], store: Store) -> list[Stage]:
+    """The stages to run, inputs first. What lies behind a stored artifact is not needed."""
+    needed, waiting = {}, list(stages)
+    while waiting:
+        stage = waiting.pop()
+        if stage.key not in needed and not store.has(stage):
+            needed[stage.key] = stage
+            waiting += stage.inputs.values()
+    return [stage for stage in upstream(needed.values()) if stage.key in needed]
+
+
+def _run_on(address: str, missing: list[Stage], store: Store) -> None:
+    with Client(address, set_as_default=False) as client:
+        futures = {}
+        for stage in missing:
+            futures[stage.key] = client.submit(
+                _compute,
+                store,
+                stage.name,
+                stage.key,
+                fingerprint(f"weaklib.stages.{stage.name}"),
+                {name: str(needed) for name, needed in stage.inputs.items()},
+                stage.parameters,
+                [futures[needed.key] for needed in stage.inputs.values() if needed.key in futures],
+                key=str(stage),
+                pure=False,
+            )
+        with tqdm(total=len(futures), desc="stages", unit="stage", file=sys.stdout, mininterval=1) as progress:
+            for future in as_completed(futures.values(), loop=client.loop):
+                if future.status == "error":
+                    error = future.exception()
+                    raise StageFailed(f"stage {future.key}: {type(error).__name__}: {error}") from error
+                progress.set_postfix_str(future.key.split("/")[0], refresh=False)
+                progress.update()
+
+
+def _compute(store: Store, name, key, code, inputs, parameters, _after) -> None:
+    # External workers may have come up with another environment; libraries read it when they are imported.
+    os.environ.update(WORKER_ENVIRONMENT)
+    store.compute(name, key, code, inputs, parameters)

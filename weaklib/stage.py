@@ -1,0 +1,109 @@
+"""A stage: one arrow of the study, a pure function of its parameters and its inputs.
+
+The stage called ``policy`` is the function ``run`` of the module ``weaklib.stages.policy``. Naming it costs nothing:
+a notebook's kernel can build the whole graph without importing torch. Only the worker that computes a stage
+imports its module.
+"""
+
+import ast
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+# A change of any of these may change the numbers a stage computes.
+LIBRARIES = ("accelerate", "datasets", "numpy", "tokenizers", "torch", "transformers", "trl")
+
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """``run(out, **inputs, **parameters)`` of ``weaklib.stages.NAME``, where each input is another stage's folder."""
+
+    name: str
+    inputs: dict[str, "Stage"] = field(default_factory=dict)
+    parameters: dict = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """Equal keys mean equal artifacts: parameters, keys of the inputs, code and library versions."""
+        identity = {
+            "stage": self.name,
+            "inputs": {name: stage.key for name, stage in self.inputs.items()},
+            "parameters": self.parameters,
+            "code": fingerprint(f"weaklib.stages.{self.name}"),
+            "libraries": library_versions(),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:24]
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.key}"
+
+
+def upstream(stages) -> list[Stage]:
+    """The given stages and all they depend on, inputs first, one of each key."""
+    ordered: dict[str, Stage] = {}
+
+    def visit(stage: Stage):
+        if stage.key not in ordered:
+            for needed in stage.inputs.values():
+                visit(needed)
+            ordered[stage.key] = stage
+
+    for stage in stages:
+        visit(stage)
+    return list(ordered.values())
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
+
+
+@cache
+def fingerprint(module: str) -> str:
+    """Hash of the code of ``module`` and of every weaklib module that it imports, directly or not.
+
+    Comments, docstrings and layout do not count. Cached: it is the code as this process first saw it.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(_imported_with(module)):
+        digest.update(name.encode())
+        digest.update(_essence(_source(name)).encode())
+    return digest.hexdigest()
+
+
+def _imported_with(module: str) -> set[str]:
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or not _source(name):
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(_source(name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    # The package's own __init__ only gathers names for its users.
+    return found - {"weaklib", "weaklib.stages"}
+
+
+def _source(module: str) -> Path | None:
+    package, *names = (module or "").split(".")
+    if package != "weaklib":
+        return None
+    path = PACKAGE.joinpath(*names)
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+def _essence(source: Path) -> str:
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [n for n in body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
+    return ast.dump(tree)

@@ -1,0 +1,61 @@
+"""labels: who prefers what. Each pair of a part gets a chosen and a rejected response from one labeller."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from weaklib.losses import confidence
+from weaklib.scalar_head import rewards
+
+
+def run(
+    out: Path,
+    *,
+    task: Path,
+    by: str,
+    split: Path | None = None,
+    part: str = "all",
+    annotator: Path | None = None,
+    limits: dict | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+) -> None:
+    """Writes ``labels.parquet``: ``pair``, TRL's ``prompt, chosen, rejected``, ``prefers_a``, ``margin``, ``confidence``.
+
+    ``by`` is ``human``, ``oracle`` (the gold reward), ``random`` or ``scalar_head``. ``margin`` is the reward of the
+    chosen response minus that of the rejected one; it and ``confidence`` are missing where a labeller has none.
+    """
+    pairs = pd.read_parquet(task / ("proxy_pairs.parquet" if part == "proxy" else "pairs.parquet"))
+    if part in ("labeled", "unlabeled"):
+        parts = pd.read_parquet(split / "split.parquet")
+        pairs = pairs[(pairs["pair"].map(parts.set_index("pair")["part"]) == part)].reset_index(drop=True)
+
+    difference = np.full(len(pairs), np.nan)
+    if by == "human":
+        prefers_a = pairs["human_prefers_a"].to_numpy()
+    elif by == "oracle":
+        difference = (pairs["gold_reward_a"] - pairs["gold_reward_b"]).to_numpy()
+        prefers_a = difference > 0
+    elif by == "random":
+        prefers_a = np.random.default_rng(seed).random(len(pairs)) < 0.5
+    elif by == "scalar_head":
+        prompts, responses = [*pairs["prompt"]] * 2, [*pairs["response_a"], *pairs["response_b"]]
+        reward_a, reward_b = np.split(rewards(annotator, prompts, responses, limits, device), 2)
+        difference = reward_a - reward_b
+        prefers_a = difference > 0
+    else:
+        raise ValueError(f"unknown labeller {by!r}")
+
+    a, b = pairs["response_a"], pairs["response_b"]
+    pd.DataFrame(
+        {
+            "pair": pairs["pair"],
+            "prompt": pairs["prompt"],
+            "chosen": a.where(prefers_a, b),
+            "rejected": b.where(prefers_a, a),
+            "prefers_a": prefers_a,
+            "margin": np.abs(difference),
+            "confidence": confidence(difference),
+        }
+    ).to_parquet(out / "labels.parquet", index=False)

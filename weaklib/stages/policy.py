@@ -1,0 +1,58 @@
+"""policy: preference training of the student on labelled pairs, from its supervised start."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+from datasets import Dataset
+from trl import DPOConfig
+
+from weaklib.language_models import load_causal_lm, load_tokenizer, train_and_save, tokenize_pairs, trainer_settings
+from weaklib.preference_trainer import WeightedDPOTrainer
+
+
+def run(
+    out: Path,
+    *,
+    start: Path,
+    labels: Path,
+    reference: Path,
+    weighting: str,
+    top_percent: float | None,
+    objective: str,
+    beta: float,
+    label_smoothing: float,
+    training: dict,
+    limits: dict,
+    seed: int,
+    device: str,
+) -> None:
+    """Writes a model folder: the policy."""
+    tokenizer, model = load_tokenizer(start), load_causal_lm(start, device)
+    pairs = weigh(pd.read_parquet(labels / "labels.parquet"), weighting, top_percent)
+    pairs = pairs.merge(pd.read_parquet(reference / "reference.parquet"), on="pair", validate="one_to_one")
+    rows = tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
+    for row, pair in zip(rows, pairs.itertuples(), strict=True):
+        logps = (pair.logps_a, pair.logps_b) if pair.prefers_a else (pair.logps_b, pair.logps_a)
+        row |= {"ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1], "weight": pair.weight}
+    config = DPOConfig(**trainer_settings(training, seed, device), beta=beta, label_smoothing=label_smoothing)
+    trainer = WeightedDPOTrainer(
+        model, config, objective=objective, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
+    train_and_save(trainer, out)
+
+
+def weigh(labels: pd.DataFrame, weighting: str, top_percent: float | None = None) -> pd.DataFrame:
+    """The labels a policy is trained on, with their ``weight``.
+
+    ``none``: all, weight 1. ``confidence``: all, weighted by confidence (CW-PO, [B]). ``top``: the ``top_percent``
+    % most confident, weight 1 ([B] Fig. 2); of equally confident ones the first.
+    """
+    if weighting == "none":
+        return labels.assign(weight=1.0)
+    if weighting == "confidence":
+        return labels.assign(weight=labels["confidence"])
+    if weighting == "top":
+        count = math.ceil(len(labels) * top_percent / 100)
+        return labels.nlargest(count, "confidence", keep="first").sort_index().assign(weight=1.0)
+    raise ValueError(f"unknown weighting {weighting!r}: none, confidence or top")

@@ -1,0 +1,26 @@
+"""sft: supervised fine-tuning on demonstrations; every policy's start and reference."""
+
+from pathlib import Path
+
+import pandas as pd
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from weaklib.language_models import load_causal_lm, load_tokenizer, prompt_ids, response_ids, train_and_save, trainer_settings
+
+
+def run(out: Path, *, base: Path, task: Path, training: dict, limits: dict, seed: int, device: str) -> None:
+    """Writes a model folder. The loss is on the responses only, as in TRL's prompt-completion form."""
+    tokenizer, model = load_tokenizer(base), load_causal_lm(base, device)
+    shown = pd.read_parquet(task / "demonstrations.parquet")
+    prompts = prompt_ids(tokenizer, shown["prompt"].tolist(), limits["max_prompt_tokens"])
+    responses = response_ids(tokenizer, shown["completion"].tolist(), limits["max_response_tokens"])
+    dataset = Dataset.from_list(
+        [
+            {"input_ids": p + r, "labels": [-100] * len(p) + r, "length": len(p) + len(r)}
+            for p, r in zip(prompts, responses, strict=True)
+        ]
+    )
+    config = SFTConfig(**trainer_settings(training, seed, device))
+    trainer = SFTTrainer(model, config, train_dataset=dataset, processing_class=tokenizer)
+    train_and_save(trainer, out)

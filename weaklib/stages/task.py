@@ -1,0 +1,109 @@
+"""task: preference pairs, demonstrations, text to pre-train on, and prompts to be tested on; no two share a prompt."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from weaklib import world
+from weaklib.preference_files import read_pairs
+
+
+def run(out: Path, *, kind: str, seed: int, **parameters) -> None:
+    """Writes
+
+    - ``pairs.parquet`` (D_l ∪ D_u): ``pair, prompt, response_a, response_b, human_prefers_a, gold_reward_a/_b``
+      (missing where no truth is known); which response is a is drawn at random;
+    - ``demonstrations.parquet``: ``prompt, completion`` for SFT; ``corpus.parquet``: ``text`` for pre-training;
+    - ``prompts.parquet``: ``part`` (``test``, and ``validation`` in the world), ``prompt``;
+    - ``proxy_pairs.parquet``: for a file, human-labelled pairs for the proxy of the gold reward;
+    - ``counts.json``: what was met in a file.
+    """
+    rng = np.random.default_rng(seed)
+    {"world": _from_world, "file": _from_file}[kind](out, rng, **parameters)
+
+
+def _from_world(out, rng, *, corpus, demonstrations, pairs, validation_prompts, test_prompts) -> None:
+    sizes = {"corpus": corpus, "demonstrations": demonstrations, "pairs": pairs}
+    sizes |= {"validation": validation_prompts, "test": test_prompts}
+    prompts = iter(world.sample_prompts(rng, sum(sizes.values())))
+    prompts = {part: [next(prompts) for _ in range(size)] for part, size in sizes.items()}
+
+    texts = [prompt + world.write_response(rng, prompt) for prompt in prompts["corpus"]]
+    shown = _world_pairs(rng, prompts["demonstrations"])
+    best = shown["response_a"].where(shown["human_prefers_a"], shown["response_b"])
+    _write(
+        out,
+        pairs=_world_pairs(rng, prompts["pairs"]),
+        demonstrations=pd.DataFrame({"prompt": shown["prompt"], "completion": best}),
+        corpus=pd.DataFrame({"text": texts}),
+        prompts=_prompts(validation=prompts["validation"], test=prompts["test"]),
+    )
+
+
+def _world_pairs(rng, prompts: list[str]) -> pd.DataFrame:
+    responses = []
+    for prompt in prompts:
+        a = b = world.write_response(rng, prompt)
+        while b == a:
+            b = world.write_response(rng, prompt)
+        responses.append((a, b))
+    pairs = pd.DataFrame(responses, columns=["response_a", "response_b"])
+    pairs.insert(0, "prompt", prompts)
+    for side in ("a", "b"):
+        pairs[f"gold_reward_{side}"] = list(map(world.gold_reward, pairs["prompt"], pairs[f"response_{side}"]))
+    words_a, words_b = (pairs[f"response_{side}"].str.split().str.len() for side in ("a", "b"))
+    prefers_a = world.HumanAnnotator().probability(pairs["gold_reward_a"], pairs["gold_reward_b"], words_a, words_b)
+    return _numbered(pairs.assign(human_prefers_a=rng.random(len(pairs)) < prefers_a))
+
+
+def _from_file(out, rng, *, path, on_bad_row, demonstrations_share, proxy_share, test_share, sha256) -> None:
+    rows, counts = read_pairs(Path(path), on_bad_row)
+    frame = pd.DataFrame(rows)
+    # whole prompts go to a part, so that no two parts share one
+    shares = np.cumsum([demonstrations_share, proxy_share, test_share])
+    unique = rng.permutation(frame["prompt"].unique())
+    number = dict(zip(unique, np.searchsorted(shares, (np.arange(len(unique)) + 0.5) / len(unique), side="right")))
+    shown, proxy, test, rest = (frame[frame["prompt"].map(number) == part].reset_index(drop=True) for part in range(4))
+    _write(
+        out,
+        pairs=_file_pairs(rng, rest),
+        proxy_pairs=_file_pairs(rng, proxy),
+        demonstrations=shown[["prompt", "chosen"]].rename(columns={"chosen": "completion"}),
+        # both responses of the demonstration part: text, not preferences
+        corpus=pd.DataFrame({"text": pd.concat([shown["prompt"] + shown[s] for s in ("chosen", "rejected")])}),
+        prompts=_prompts(test=test["prompt"].unique()),
+    )
+    counts |= {"pairs": len(rest), "proxy_pairs": len(proxy), "demonstrations": len(shown)}
+    counts |= {"test_prompts": test["prompt"].nunique(), "sha256": sha256}
+    (out / "counts.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+
+
+def _file_pairs(rng, frame: pd.DataFrame) -> pd.DataFrame:
+    prefers_a = rng.random(len(frame)) < 0.5
+    pairs = pd.DataFrame(
+        {
+            "prompt": frame["prompt"],
+            "response_a": frame["chosen"].where(prefers_a, frame["rejected"]),
+            "response_b": frame["rejected"].where(prefers_a, frame["chosen"]),
+            "human_prefers_a": prefers_a,
+            "gold_reward_a": np.nan,
+            "gold_reward_b": np.nan,
+        }
+    )
+    return _numbered(pairs)
+
+
+def _numbered(pairs: pd.DataFrame) -> pd.DataFrame:
+    pairs.insert(0, "pair", np.arange(len(pairs)))
+    return pairs
+
+
+def _prompts(**parts) -> pd.DataFrame:
+    return pd.DataFrame([{"part": part, "prompt": prompt} for part, prompts in parts.items() for prompt in prompts])
+
+
+def _write(out: Path, **tables: pd.DataFrame) -> None:
+    for name, table in tables.items():
+        table.to_parquet(out / f"{name}.parquet", index=False)
