@@ -4,6 +4,7 @@ Everything is checked here, before any stage runs: an unknown name, a wrong type
 :class:`RequestError` with one line that names the file or option, the key and the value.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,9 @@ from weaklib.paths import NOTEBOOKS, PARAMS
 
 class RequestError(Exception):
     """The request was wrong; nothing has been run or written."""
+
+    def _render_traceback_(self) -> list[str]:  # what IPython shows: our line, not the way to it
+        return [f"RequestError: {self}"]
 
 
 class Section(BaseModel):
@@ -56,7 +60,7 @@ class FileTask(Section):
     """Preference pairs of a file; each share is a part of its pairs, what they leave is D_l ∪ D_u."""
 
     kind: Literal["file"]
-    path: str | None = None
+    path: str
     on_bad_row: Literal["error", "drop"] = "error"
     demonstrations_share: Annotated[float, Field(gt=0, lt=1)]
     proxy_share: Annotated[float, Field(gt=0, lt=1)]
@@ -168,10 +172,23 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
         raise RequestError(f"{path}: a profile is a mapping of keys to values, this is a {type(values).__name__}")
     for key, value in (overrides or {}).items():
         _set(values, key, value)
+    _find_file(values)
     try:
         return Profile.model_validate(values)
     except ValidationError as error:
         raise RequestError(_one_line(error, path, overrides or {})) from None
+
+
+def _find_file(values: dict) -> None:
+    """Where a profile of a file task names no file, ``WEAKLIB_HH_FILE`` does."""
+    task = values.get("task")
+    if isinstance(task, dict) and task.get("kind") == "file" and task.get("path") is None:
+        task["path"] = os.environ.get("WEAKLIB_HH_FILE")
+        if not task["path"]:
+            raise RequestError(
+                "task.path: no preference file is named. Download harmless-base/test.jsonl.gz of the dataset "
+                "Anthropic/hh-rlhf and give it by --set task.path=FILE or WEAKLIB_HH_FILE"
+            )
 
 
 def parse_value(text: Any) -> Any:

@@ -1,10 +1,13 @@
 """Running stages: tasks of a ``distributed`` client, each key once, with a progress bar."""
 
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterable
 from contextlib import contextmanager
 
+import dask
 from distributed import Client, LocalCluster, as_completed
 from tqdm import tqdm
 
@@ -23,23 +26,29 @@ WORKER_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
 }
 
 
 class StageFailed(Exception):
     """A stage raised an error: the study failed."""
 
+    def _render_traceback_(self) -> list[str]:  # what IPython shows: the worker's traceback, then our line
+        worker = traceback.format_exception(self.__cause__) if self.__cause__ else []
+        return [*"".join(worker).splitlines(), f"StageFailed: {self}"]
+
 
 @contextmanager
 def cluster(workers: int | None = None):
     """A cluster on this machine: one process with one thread a worker, so that no result depends on their number."""
-    with LocalCluster(
+    # before the process starts: some libraries read the environment when they are loaded
+    environment = dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
+    with environment, LocalCluster(
         n_workers=workers or len(os.sched_getaffinity(0)),
         threads_per_worker=1,
         memory_limit=0,
         dashboard_address=None,
-        silence_logs="ERROR",
-        env=WORKER_ENVIRONMENT,
+        silence_logs=logging.CRITICAL,  # a failing stage is reported once, by the client
     ) as local:
         yield local.scheduler_address
 

@@ -6,7 +6,10 @@ Everything a person can say in it: what users ask, and the sentences assistants 
 
 # How a question begins, what it asks, and under what circumstance: their product is large enough that
 # no two parts of the task share a prompt.
-OPENINGS = ("", "Hi! ", "Hello. ", "Quick question. ", "Sorry to bother you. ", "I need some advice. ")
+OPENINGS = (
+    "", "Hi! ", "Hello. ", "Hey. ", "Quick question. ", "Sorry to bother you. ", "I need some advice. ",
+    "Good evening. ", "It is me again. ", "One more thing. ",
+)  # fmt: skip
 FRAMES = (
     "How do I {}{}?",
     "How can I {}{}?",
@@ -20,6 +23,8 @@ CIRCUMSTANCES = (
     " after work", " at home", " in a small flat", " in the winter", " in the summer", " on my own",
     " with my sister", " with my brother", " without much money", " with little time", " for the first time",
     " at the weekend", " in the morning", " next month", " without any help", " for a friend", " for my family",
+    " on a rainy day", " on a Sunday", " in one hour", " before winter comes", " after school", " on holiday",
+    " with the children", " with my neighbour", " as fast as I can", " this month", " at night", " one more time",
 )  # fmt: skip
 
 # What helpful prompts ask for, each with the steps that do it.

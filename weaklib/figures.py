@@ -1,0 +1,131 @@
+"""Figures and tables that can be cited: one style, byte-stable files, and the provenance beside them."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+STYLE = {
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.92",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "weaklib",  # or element ids are random
+}
+
+# One colour and one name an arm, in every figure of the study (Wong's palette, readable by the colour-blind).
+ARM_NAMES = {
+    "human": "human",
+    "human_all": "human, all labels",
+    "labeled_only": "labeled only",
+    "weak": "weak",
+    "top": "weak, top N%",
+    "cw": "CW",
+    "oracle": "oracle",
+    "random": "random",
+}
+ARM_COLOURS = dict(zip(ARM_NAMES, ("#000000", "#999999", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73", "#CC79A7")))
+
+
+def use_style() -> None:
+    """The study's style and nothing of the user's own matplotlibrc."""
+    with mpl.rc_context():
+        backend = mpl.rcParams["backend"]
+    mpl.rcdefaults()
+    sns.set_theme(style="ticks", rc=STYLE)
+    mpl.rcParams["backend"] = backend
+
+
+def line_with_interval(ax, rows: pd.DataFrame, x: str, **style) -> None:
+    """``estimate`` against column ``x`` with error bars of ``ci_low`` to ``ci_high``, in percent."""
+    rows = rows.sort_values(x)
+    errors = [(rows["estimate"] - rows["ci_low"]) * 100, (rows["ci_high"] - rows["estimate"]) * 100]
+    ax.errorbar(rows[x], rows["estimate"] * 100, yerr=errors, marker="o", capsize=2, **style)
+
+
+def band(ax, row: pd.Series, **style) -> None:
+    """A horizontal line at ``estimate`` with its interval as a band, in percent."""
+    ax.axhline(row["estimate"] * 100, **style)
+    ax.axhspan(row["ci_low"] * 100, row["ci_high"] * 100, color=style["color"], alpha=0.12, linewidth=0)
+
+
+def percent(rows: pd.DataFrame, sign: str = "") -> pd.Series:
+    """Estimates as text, in percent with their intervals: "61.2 [58.0, 64.4]"; ``sign="+"`` for differences."""
+    columns = [(100 * rows[column]).map(f"{{:{sign}.1f}}".format) for column in ("estimate", "ci_low", "ci_high")]
+    return columns[0] + " [" + columns[1] + ", " + columns[2] + "]"
+
+
+def readable(frame: pd.DataFrame):
+    """A table of long texts that a notebook shows whole."""
+    return frame.style.hide(axis="index").set_properties(**{"text-align": "left", "white-space": "pre-wrap"})
+
+
+def save_figure(figure: Figure, folder: Path, name: str, title: str, key: str) -> list[Path]:
+    """Writes ``name.svg``, ``.pdf`` and ``.png``, the same bytes each time; ``title`` and ``key`` are in their metadata."""
+    empty_dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+    subject = {"svg": "Description", "pdf": "Subject", "png": "Description"}
+    with _Aside(folder) as aside:
+        for kind, metadata in empty_dates.items():
+            metadata |= {"Title": title, subject[kind]: f"store key {key}"}
+            figure.savefig(aside / f"{name}.{kind}", dpi=200, metadata=metadata)
+    return [folder / f"{name}.{kind}" for kind in empty_dates]
+
+
+def save_csv(frame: pd.DataFrame, folder: Path, name: str) -> Path:
+    with _Aside(folder) as aside:
+        frame.to_csv(aside / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+    return folder / f"{name}.csv"
+
+
+def save_table(frame: pd.DataFrame, folder: Path, name: str, caption: str) -> list[Path]:
+    """Writes ``frame`` (cells as they shall be read) as Markdown, LaTeX (booktabs) and CSV."""
+    latex = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    escaped = caption.translate(str.maketrans({c: f"\\{c}" for c in "%&_#$"}))
+    with _Aside(folder) as aside:
+        (aside / f"{name}.md").write_text(f"{caption}\n\n{frame.to_markdown(index=False)}\n", encoding="utf-8")
+        latex.to_latex(aside / f"{name}.tex", hrules=True, caption=escaped, label=f"tab:{name}", position_float="centering")
+        frame.to_csv(aside / f"{name}.csv", index=False, lineterminator="\n")
+    return [folder / f"{name}.{kind}" for kind in ("md", "tex", "csv")]
+
+
+def save_json(content: dict, path: Path) -> Path:
+    with _Aside(path.parent) as aside:
+        (aside / path.name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class _Aside:
+    """A folder to write into; its files replace those of ``folder`` only when all of them are written."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __enter__(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self.folder))
+        return self.aside
+
+    def __exit__(self, error, *_):
+        if error is None:
+            for file in sorted(self.aside.iterdir()):
+                os.replace(file, self.folder / file.name)
+        shutil.rmtree(self.aside)

@@ -1,0 +1,83 @@
+"""Regenerating a profile: its notebooks run by papermill on one cluster, and a manifest written last."""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from weaklib import figures, running
+from weaklib.parameters import RequestError, load_profile, notebook_path
+from weaklib.paths import runs_folder
+
+
+class NotebookFailed(Exception):
+    """A notebook did not get to its end."""
+
+
+def reproduce(profile: str, only: list[str], overrides: dict, workers: int | None, scheduler: str | None) -> Path:
+    """Runs the notebooks of ``profile`` (or those of ``only``) headlessly.
+
+    Returns:
+        the manifest, ``runs/PROFILE/manifest.json``: it exists only if every notebook came to its end.
+
+    Raises:
+        RequestError: an unknown profile, notebook or parameter; nothing has been run.
+        NotebookFailed: says which notebook, cell and stage.
+    """
+    notebooks = [notebook_path(name) for name in only or load_profile(profile, overrides).notebooks]
+    enabled = load_profile(profile, overrides).notebooks
+    if absent := [path.stem for path in notebooks if path.stem not in enabled]:
+        raise RequestError(f"profile {profile!r} does not run {absent[0]}: {', '.join(enabled)}")
+
+    folder = runs_folder() / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / "manifest.json"
+    manifest.unlink(missing_ok=True)
+    with running.cluster(workers) if scheduler is None else contextlib.nullcontext(scheduler) as address:
+        os.environ[running.SCHEDULER] = address
+        records = {path.stem: _execute(path, folder, profile, overrides) for path in notebooks}
+    return figures.save_json({"profile": profile, "overrides": overrides, "notebooks": records}, manifest)
+
+
+def _execute(notebook: Path, folder: Path, profile: str, overrides: dict) -> dict:
+    """Runs one notebook in a kernel of its own; its record is what it wrote as its last act."""
+    record = folder / f"{notebook.stem}.json"
+    record.unlink(missing_ok=True)
+    started = time.perf_counter()
+    # a user's own IPython start-up files do not belong to the study
+    with tempfile.TemporaryDirectory() as ipython, _environment(IPYTHONDIR=ipython):
+        try:
+            papermill.execute_notebook(
+                notebook,
+                folder / notebook.name,
+                {"profile": profile, "overrides": overrides},
+                progress_bar=False,
+                stdout_file=sys.stdout,
+            )
+        except PapermillExecutionError as error:
+            if error.ename == "RequestError":
+                raise RequestError(error.evalue) from None
+            what = f"{error.ename}: {error.evalue}"
+            raise NotebookFailed(f"{notebook.stem}, cell [{error.exec_count}]: {what}") from None
+    # Papermill calls a notebook completed whose kernel has died or that left early; only its record tells.
+    if not record.is_file():
+        raise NotebookFailed(f"{notebook.stem} did not come to its end: it wrote no record of its outputs")
+    print(f"{notebook.stem}: {time.perf_counter() - started:.0f} s", flush=True)
+    return json.loads(record.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def _environment(**variables: str):
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

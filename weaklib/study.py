@@ -1,0 +1,228 @@
+"""What a notebook calls: its parameters checked, its arms run, its figures and tables saved with their provenance."""
+
+import ast
+import hashlib
+import itertools
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from weaklib import figures, graph, parameters, running
+from weaklib.parameters import RequestError
+from weaklib.paths import ROOT, figures_folder, runs_folder, store_folder
+from weaklib.stage import LIBRARIES, Stage, upstream
+from weaklib.store import Store
+
+PACKAGES = (*LIBRARIES, "distributed", "matplotlib", "pandas", "papermill", "scipy", "seaborn")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An arm for one weak→strong pair, one seed and one setting."""
+
+    arm: str
+    weak: str
+    strong: str
+    seed: int
+    top_percent: float | None
+    rewards: Stage
+    sft_rewards: Stage
+
+
+class Study:
+    """One experiment: a notebook and the effective parameters of its profile.
+
+    Raises:
+        RequestError: a parameter has a wrong name, type or value; nothing has been run or written.
+    """
+
+    def __init__(self, notebook: str, profile: Any, overrides: Any = None, **sweeps: Any):
+        _refuse_unknown_parameters({"profile", "overrides", *sweeps})
+        overrides = parameters.parse_value(overrides) or {}
+        if not isinstance(overrides, dict):
+            raise RequestError(f"overrides: a mapping of dotted keys to values is needed (got {overrides!r})")
+        chosen = {name: parameters.parse_value(value) for name, value in sweeps.items()}
+        overrides |= {name: value for name, value in chosen.items() if value is not None}
+        self.notebook, self.profile_name = notebook, str(profile)
+        self.profile = parameters.load_profile(self.profile_name, overrides)
+        if notebook not in self.profile.notebooks:
+            raise RequestError(f"profile {self.profile_name!r} does not run {notebook}: {', '.join(self.profile.notebooks)}")
+        self.store = Store(store_folder())
+        self.outputs: list[Path] = []
+        self._stages: dict[str, Stage] = {}
+        figures.use_style()
+        print(f"{notebook}, profile {self.profile_name}: {self.profile.title}, seeds {self.profile.seeds}")
+
+    @property
+    def gold_name(self) -> str:
+        """What the gold reward is here, for axes and captions."""
+        return "gold reward" if self.profile.task.kind == "world" else "proxy reward"
+
+    def interval_note(self) -> str:
+        """What the intervals of this run cover, for captions."""
+        seeds = len(self.profile.seeds)
+        covers = f"{seeds} seeds and the test prompts" if seeds > 1 else "the test prompts only (one seed)"
+        return f"95% intervals over {covers}"
+
+    def arms(self, *names: str, top_percents: list[float] = (None,)) -> list[Run]:
+        """The named arms for every weak→strong pair and seed of the profile (and every N of ``top``)."""
+        if unknown := set(names) - set(graph.ARMS):
+            raise RequestError(f"unknown arm {unknown.pop()!r}: {', '.join(graph.ARMS)}")
+        p = self.profile
+        settings = itertools.product(names, top_percents, p.models.pairs, p.seeds)
+        return [
+            Run(
+                name,
+                weak,
+                strong,
+                seed,
+                percent,
+                rewards=graph.rewards(p, graph.policy(p, graph.ARMS[name], weak, strong, seed, percent), seed),
+                sft_rewards=graph.rewards(p, graph.sft(p, strong, seed), seed),
+            )
+            for name, percent, (weak, strong), seed in settings
+        ]
+
+    def run(self, runs: list[Run]) -> pd.DataFrame:
+        """Trains and evaluates what is not stored yet.
+
+        Returns:
+            a row for each arm, weak→strong pair, setting, seed and test prompt: ``response``, its length in ``words``,
+            ``gold_reward``, and ``sft_gold_reward`` of the policy's start on the same prompt.
+        """
+        self._compute([run.rewards for run in runs] + [run.sft_rewards for run in runs])
+        tables = []
+        for run in runs:
+            sampled, start = (self._read(stage, "rewards") for stage in (run.rewards, run.sft_rewards))
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "arm": run.arm,
+                        "weak": run.weak,
+                        "strong": run.strong,
+                        "top_percent": run.top_percent,
+                        "seed": run.seed,
+                        "prompt": sampled["prompt"],
+                        "response": sampled["response"],
+                        "words": sampled["response"].str.split().str.len(),
+                        "gold_reward": sampled["gold_reward"],
+                        "sft_gold_reward": sampled.merge(start, on="prompt", validate="one_to_one")["gold_reward_y"],
+                    }
+                )
+            )
+        return pd.concat(tables, ignore_index=True)
+
+    def weak_labels(self) -> pd.DataFrame:
+        """The annotators' labels of D_u, for each weak model and seed.
+
+        Returns:
+            a row a pair: ``weak, strong, seed, pair, prompt, chosen, rejected, margin, confidence``; its ``decile`` of
+            confidence among the labels of its annotator (1 least, 10 most); whether the label is that of the human
+            (``human``) and that of the gold reward (``truth``), and whether the human's is (``human_truth``). The latter
+            two are missing where no gold reward is known or both responses have the same.
+        """
+        p = self.profile
+        stages = {
+            (weak, strong, seed): graph.labels(p, "annotator", "unlabeled", seed, weak)
+            for (weak, strong), seed in itertools.product(p.models.pairs, p.seeds)
+        }
+        self._compute(stages.values())
+        pairs = self._read(graph.task(p), "pairs").set_index("pair")
+        human = pairs["human_prefers_a"]
+        difference = pairs["gold_reward_a"] - pairs["gold_reward_b"]
+        truth = (difference > 0).astype("boolean").mask(difference.isna() | (difference == 0))
+        tables = []
+        for (weak, strong, seed), stage in stages.items():
+            labels = self._read(stage, "labels").set_index("pair").assign(weak=weak, strong=strong, seed=seed)
+            labels["decile"] = np.ceil(labels["confidence"].rank(pct=True, method="first") * 10).astype(int)
+            labels["human"] = labels["prefers_a"] == human[labels.index]
+            labels["truth"] = truth[labels.index] == labels["prefers_a"]
+            labels["human_truth"] = truth[labels.index] == human[labels.index]
+            tables.append(labels.drop(columns="prefers_a").reset_index())
+        return pd.concat(tables, ignore_index=True)
+
+    def counts(self) -> dict:
+        """What was met in the task's file (rows, dropped, empty responses, …); empty for the controlled world."""
+        file = self.store.folder(graph.task(self.profile)) / "counts.json"
+        return parameters.read_yaml(file.read_text(encoding="utf-8"), str(file)) if file.is_file() else {}
+
+    def save_figure(self, figure, name: str, data: pd.DataFrame, caption: str) -> None:
+        """Writes ``figures/PROFILE/NOTEBOOK/NAME.{svg,pdf,png,csv,json}``; ``data`` is what the figure shows."""
+        folder = figures_folder() / self.profile_name / self.notebook
+        files = figures.save_figure(figure, folder, name, f"{self.notebook}: {name}", self._key())
+        files.append(figures.save_csv(data, folder, name))
+        self.outputs += [*files, figures.save_json(self._provenance(caption, files), folder / f"{name}.json")]
+
+    def save_table(self, frame: pd.DataFrame, name: str, caption: str) -> None:
+        """Writes ``figures/PROFILE/tables/NOTEBOOK/NAME.{md,tex,csv}``."""
+        folder = figures_folder() / self.profile_name / "tables" / self.notebook
+        self.outputs += figures.save_table(frame, folder, name, caption)
+
+    def finish(self) -> None:
+        """The notebook's last word: writes the list of its outputs, by which ``reproduce`` knows that it succeeded."""
+        outputs = {str(path): figures.sha256(path) for path in self.outputs}
+        record = {"notebook": self.notebook, "outputs": outputs, "stages": sorted(map(str, self._stages.values()))}
+        figures.save_json(record, runs_folder() / self.profile_name / f"{self.notebook}.json")
+        print(f"{len(outputs)} files written, from {len(self._stages)} stages")
+
+    def _compute(self, stages) -> None:
+        stages = list(stages)
+        self._stages |= {stage.key: stage for stage in upstream(stages)}
+        running.run(stages, self.store)
+
+    def _read(self, stage: Stage, table: str) -> pd.DataFrame:
+        return pd.read_parquet(self.store.folder(stage) / f"{table}.parquet")
+
+    def _key(self) -> str:
+        """One key for everything the notebook has used."""
+        return hashlib.sha256(" ".join(sorted(self._stages)).encode()).hexdigest()[:24]
+
+    def _provenance(self, caption: str, files: list[Path]) -> dict:
+        return {
+            "caption": caption,
+            "notebook": self.notebook,
+            "profile": self.profile_name,
+            "parameters": self.profile.model_dump(),
+            "task_counts": self.counts(),
+            "key": self._key(),
+            "stages": sorted(map(str, self._stages.values())),
+            **_code_version(),
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "packages": {name: version(name) for name in PACKAGES},
+            "device": self.profile.device,
+            "sha256": {path.name: figures.sha256(path) for path in files},
+        }
+
+
+def _code_version() -> dict:
+    """The last commit that touched code, notebooks or parameters, and whether they differ from it now."""
+    paths = ("--", "weaklib", "notebooks/*.ipynb", "params")
+    try:
+        commit = _git("log", "-1", "--format=%H", *paths)
+        return {"commit": commit or None, "dirty": bool(_git("status", "--porcelain", *paths))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _refuse_unknown_parameters(known: set[str]) -> None:
+    """Papermill only warns of a parameter that a notebook does not have; here it is an error.
+
+    What it injects is a cell of assignments that begins with "# Parameters".
+    """
+    if "IPython" not in sys.modules or (shell := sys.modules["IPython"].get_ipython()) is None:
+        return
+    for cell in shell.user_ns.get("In", []):
+        if cell.startswith("# Parameters\n"):
+            given = {name.id for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Assign) for name in node.targets}
+            if unknown := given - known:
+                raise RequestError(f"unknown parameter {min(unknown)!r}: this notebook has {', '.join(sorted(known))}")
