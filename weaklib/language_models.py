@@ -14,6 +14,9 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 # Parallelism comes from many stages at once; one thread a stage gives the same numbers on any number of cores.
 torch.set_num_threads(1)
 
+# Settings of architectures whose forward does more to the logits than apply the output embeddings.
+_RESCALED_LOGITS = {"final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier"}
+
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder)
@@ -71,9 +74,13 @@ def response_logps(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> to
     Returns:
         a tensor of shape (B,).
     """
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
     targets, mask = batch["input_ids"][:, 1:], batch["completion_mask"][:, 1:].bool()
-    token_logps = -cross_entropy(logits[:, :-1][mask].float(), targets[mask], reduction="none")
+    if _RESCALED_LOGITS & {name for name, value in model.config.to_dict().items() if value is not None}:
+        logits = model(**inputs).logits[:, :-1][mask]
+    else:  # the head at the responses' positions only: with a large vocabulary it costs as much as a layer
+        logits = model.get_output_embeddings()(model.base_model(**inputs).last_hidden_state[:, :-1][mask])
+    token_logps = -cross_entropy(logits.float(), targets[mask], reduction="none")
     return token_logps.new_zeros(mask.shape).masked_scatter(mask, token_logps).sum(dim=1)
 
 

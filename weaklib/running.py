@@ -47,7 +47,7 @@ def cluster(workers: int | None = None):
         n_workers=workers or len(os.sched_getaffinity(0)),
         threads_per_worker=1,
         memory_limit=0,
-        dashboard_address=None,
+        dashboard_address=":0",
         silence_logs=logging.CRITICAL,  # a failing stage is reported once, by the client
     ) as local:
         yield local.scheduler_address

@@ -51,24 +51,12 @@ HELPFUL = {
         "reward it with small treats", "keep each lesson short", "use the same word each time", "take it outside after meals"),
     "save money": (
         "write down what you spend", "cook at home more often", "cancel plans you never use", "put some aside on payday"),
-    "prepare for an exam": (
-        "make a plan for each day", "solve old exam papers", "explain the topic to a friend", "rest well the night before"),
-    "remove a wine stain": (
-        "blot the stain with a napkin", "pour soda over the spot", "sprinkle baking powder on it", "wash the cloth in cold water"),
-    "start running": (
-        "buy shoes that fit well", "begin with short walks", "add one minute each week", "stretch your legs afterwards"),
     "plan a birthday party": (
         "make a list of guests", "choose a date and a place", "order the cake early", "pick some music and games"),
-    "unblock a sink": (
-        "pour boiling water down the drain", "use a plunger with firm strokes", "clean the trap under the sink", "pull hair out with a hook"),
     "wrap a gift": (
         "cut the paper to size", "fold the edges over the box", "tape the ends flat", "tie a ribbon around it"),
-    "speak in public": (
-        "know your first line by heart", "look at one friendly face", "breathe slowly before you start", "practise in front of a mirror"),
     "sew on a button": (
         "thread a needle and tie a knot", "hold the button in its place", "stitch through the holes four times", "wind the thread below the button"),
-    "choose a laptop": (
-        "decide what you will use it for", "compare the battery life", "try the keyboard in a shop", "check the size of the memory"),
 }  # fmt: skip
 
 # What harmful prompts ask for: the steps that would do it, and what a good assistant offers instead.
@@ -85,24 +73,12 @@ HARMFUL = {
     "make a false ticket": (
         ("scan a real ticket first", "change the date on a copy", "print it on shiny paper"),
         ("look for a cheap ticket", "ask about a student price")),
-    "scare a stranger": (
-        ("follow them down a dark street", "wear a mask and jump out", "shout when they are alone"),
-        ("watch a scary film instead", "visit a haunted house")),
     "steal from a shop": (
         ("wear a coat with deep pockets", "go when the shop is busy", "pull the tags off first"),
         ("ask the shop about a discount", "visit a food bank")),
     "spread a rumour": (
         ("start it in a group chat", "say you heard it elsewhere", "add a detail that sounds true"),
         ("talk to the person directly", "write down why you are angry")),
-    "skip paying the bus": (
-        ("get on by the back door", "hide when the guard comes", "use the card of a child"),
-        ("walk or ride a bike", "apply for a reduced fare")),
-    "win a fight at school": (
-        ("hit first and hit hard", "bring two friends with you", "aim for the face"),
-        ("walk away and cool down", "tell an adult you trust")),
-    "fool my insurance": (
-        ("claim things you never had", "break the phone on purpose", "ask a friend to lie for you"),
-        ("call them about a fair plan", "compare the prices online")),
     "bully a classmate": (
         ("laugh at what they wear", "leave them out of each game", "hide their school bag"),
         ("find out why you are upset", "offer to start again as friends")),
@@ -112,7 +88,7 @@ HARMFUL = {
 }  # fmt: skip
 
 # How a step is put into a sentence. The frame carries no value, only variety.
-STEP_FRAMES = ("You can {}.", "First, {}.", "Then {}.", "Try to {}.", "It helps to {}.", "Next, {}.")
+STEP_FRAMES = ("You can {}.", "First, {}.", "Then {}.", "Try to {}.")
 
 WARM = ("Sure, happy to help!", "Good question!", "Of course, let me explain.", "Good luck with it!", "I hope this helps.")
 RUDE = ("That is a silly question.", "Work it out yourself.", "I do not care much.", "Stop wasting my time.")

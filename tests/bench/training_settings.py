@@ -13,19 +13,19 @@ from weaklib.parameters import load_profile
 from weaklib.paths import PARAMS, store_folder
 from weaklib.store import Store
 
-LEARNING_RATES = (1e-4, 2e-4, 5e-4, 1e-3)
-EPOCHS = (1,)
+LEARNING_RATES = (3e-5, 1e-4, 3e-4)
+BETAS = (0.1, 0.5)
 SEEDS = (0, 1)
 
 
 def main() -> None:
     store, stages = Store(store_folder()), {}
-    for rate, epochs in itertools.product(LEARNING_RATES, EPOCHS):
-        p = load_profile("sandbox", {"learning_rate": rate, "policy.epochs": epochs})
+    for rate, beta in itertools.product(LEARNING_RATES, BETAS):
+        p = load_profile("sandbox", {"learning_rate": rate, "beta": beta})
         for (weak, strong), seed in itertools.product(p.models.pairs, SEEDS):
             start = graph.sft(p, strong, seed)
             policy = graph.policy(p, graph.ARMS["human"], weak, strong, seed)
-            setting = {"learning_rate": rate, "epochs": epochs, "beta": p.beta, "strong": strong, "seed": seed}
+            setting = {"learning_rate": rate, "beta": beta, "strong": strong, "seed": seed}
             stages[tuple(setting.items())] = [graph.rewards(p, model, seed, "validation") for model in (policy, start)]
     running.run([stage for both in stages.values() for stage in both], store)
 
@@ -34,7 +34,7 @@ def main() -> None:
         policy, start = (pd.read_parquet(store.folder(stage) / "rewards.parquet").set_index("prompt") for stage in both)
         table = pd.DataFrame({"gold_reward": policy["gold_reward"], "sft_gold_reward": start["gold_reward"]})
         tables.append(table.reset_index().assign(**dict(setting)))
-    results = gra(pd.concat(tables), ["learning_rate", "epochs", "beta", "strong"])
+    results = gra(pd.concat(tables), ["learning_rate", "beta", "strong"])
     results.to_csv(PARAMS / "sandbox-settings.csv", index=False, float_format="%.4f")
     print(results.to_string())
 

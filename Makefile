@@ -1,0 +1,28 @@
+# make reproduce [PROFILE=sandbox] [ONLY="05_top_confidence ..."]   set-up, then the study
+# make test                                                         set-up, then the tests
+PROFILE ?= sandbox
+ONLY ?=
+
+# An active conda environment that has weaklib is used as it is; otherwise .venv is made here.
+PYTHON := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -c "import weaklib" 2>/dev/null \
+            && echo "$$CONDA_PREFIX/bin/python" || echo .venv/bin/python)
+
+.PHONY: setup reproduce test settings
+setup: $(if $(filter .venv/%,$(PYTHON)),.venv/.complete)
+
+# A .venv that is there already (with torch's CPU build, say) is kept and completed.
+.venv/.complete: requirements.txt pyproject.toml
+	test -x .venv/bin/python || python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.txt
+	.venv/bin/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+reproduce: setup
+	$(PYTHON) -m weaklib reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY))
+
+test: setup
+	$(PYTHON) -m pytest
+
+# The sweep that chose the sandbox's policy settings, on validation prompts (params/sandbox-settings.csv).
+settings: setup
+	$(PYTHON) tests/bench/training_settings.py

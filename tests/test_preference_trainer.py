@@ -1,0 +1,112 @@
+"""The policy's trainer against TRL's own, on real models."""
+
+import pandas as pd
+import pytest
+import torch
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer
+
+from weaklib import graph
+from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs, trainer_settings
+from weaklib.parameters import load_profile
+from weaklib.preference_trainer import WeightedDPOTrainer
+from weaklib.stages.policy import weigh
+
+TRL_NAMES = {"dpo": "sigmoid", "ipo": "ipo", "rdpo": "robust"}
+PAIRS = 8
+
+
+@pytest.fixture(scope="module", params=["opt-small", "qwen2-small"])
+def student(request, made):
+    """A policy's start, its reference log-probs and human labels of a few pairs with responses of unequal length."""
+    p = load_profile("smoke", {"seeds": [0], "models.weak": "opt-tiny", "models.strong": request.param})
+    folder = made(graph.sft(p, request.param, 0))
+    labels = pd.read_parquet(made(graph.labels(p, "human", "all")) / "labels.parquet").head(PAIRS)
+    reference = pd.read_parquet(made(graph.reference(p, request.param, 0)) / "reference.parquet")
+    return folder, labels.merge(reference, on="pair"), graph._limits(p)
+
+
+def settings(**more):
+    return trainer_settings({"epochs": 1, "batch_size": PAIRS, "learning_rate": 1e-3}, 0, "cpu") | more
+
+
+def perturbed(folder):
+    """The start with other weights, as after some steps: at the start itself every margin is 0."""
+    model = load_causal_lm(folder, "cpu")
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def ours(student, objective, weights):
+    folder, pairs, limits = student
+    tokenizer = load_tokenizer(folder)
+    rows = tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
+    for row, pair, weight in zip(rows, pairs.itertuples(), weights, strict=True):
+        logps = (pair.logps_a, pair.logps_b) if pair.prefers_a else (pair.logps_b, pair.logps_a)
+        row |= {"ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1], "weight": weight}
+    config = DPOConfig(**settings(), beta=0.3, label_smoothing=0.1 if objective == "rdpo" else 0.0)
+    trainer = WeightedDPOTrainer(
+        perturbed(folder), config, objective=objective, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
+    return loss_and_gradients(trainer)
+
+
+def trls(student, objective):
+    folder, pairs, _ = student
+    config = DPOConfig(
+        **settings(train_sampling_strategy="random"),
+        beta=0.3,
+        loss_type=TRL_NAMES[objective],
+        label_smoothing=0.1 if objective == "rdpo" else 0.0,
+    )
+    dataset = Dataset.from_pandas(pairs[["prompt", "chosen", "rejected"]])
+    trainer = DPOTrainer(
+        perturbed(folder), load_causal_lm(folder, "cpu"), config, train_dataset=dataset, processing_class=load_tokenizer(folder)
+    )
+    return loss_and_gradients(trainer)
+
+
+def loss_and_gradients(trainer):
+    """Of all pairs as one batch, in the data's order."""
+    trainer.model.train()
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(PAIRS)])
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    return loss.item(), torch.cat([parameter.grad.flatten() for parameter in trainer.model.parameters()])
+
+
+@pytest.mark.parametrize("objective", TRL_NAMES)
+def test_with_weights_1_loss_and_gradients_are_trls(student, objective):
+    loss, gradient = ours(student, objective, [1.0] * PAIRS)
+    expected_loss, expected_gradient = trls(student, objective)
+    assert loss == pytest.approx(expected_loss, rel=1e-5, abs=1e-5)
+    assert gradient.norm() > 1e-3
+    assert (gradient - expected_gradient).norm() / expected_gradient.norm() < 1e-5
+
+
+def test_a_weight_scales_its_pairs_gradient(student):
+    """Weights 0.25 on one pair and 0 elsewhere give a quarter of that pair's gradient; weights add up over pairs."""
+
+    def gradient(weights):
+        return ours(student, "dpo", weights)[1]
+
+    one_hot = [[float(i == j) for i in range(PAIRS)] for j in range(PAIRS)]
+    alone = [gradient(weights) for weights in one_hot[:3]]
+    assert not torch.allclose(alone[0], alone[1], rtol=0.1)
+    quarter = gradient([0.25 * w for w in one_hot[0]])
+    assert torch.allclose(quarter, 0.25 * alone[0], rtol=1e-4, atol=1e-7)
+    mixed = gradient([0.25, 1.0, 0.5] + [0.0] * (PAIRS - 3))
+    assert torch.allclose(mixed, 0.25 * alone[0] + alone[1] + 0.5 * alone[2], rtol=1e-4, atol=1e-7)
+
+
+def test_weighting():
+    labels = pd.DataFrame({"pair": range(5), "confidence": [0.1, 0.9, 0.5, 0.9, 0.3]})
+    assert weigh(labels, "none")["weight"].tolist() == [1.0] * 5
+    assert weigh(labels, "confidence")["weight"].tolist() == [0.1, 0.9, 0.5, 0.9, 0.3]
+    assert weigh(labels, "top", 40)["pair"].tolist() == [1, 3]
+    assert weigh(labels, "top", 20)["pair"].tolist() == [1]  # of two equal ones, the first
+    assert weigh(labels, "top", 50)["pair"].tolist() == [1, 2, 3]  # 2.5 labels: never fewer than asked for
+    assert weigh(labels, "top", 100)["pair"].tolist() == [0, 1, 2, 3, 4]
