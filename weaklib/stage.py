@@ -80,7 +80,7 @@ def _imported_with(module: str) -> set[str]:
     found, waiting = set(), [module]
     while waiting:
         name = waiting.pop()
-        if name in found or not _source(name):
+        if name in found or name == "weaklib" or not _source(name):  # the package's own file only gathers names
             continue
         found.add(name)
         for node in ast.walk(ast.parse(_source(name).read_text(encoding="utf-8"))):
@@ -88,8 +88,7 @@ def _imported_with(module: str) -> set[str]:
                 waiting += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    # The package's own __init__ only gathers names for its users.
-    return found - {"weaklib", "weaklib.stages"}
+    return found
 
 
 def _source(module: str) -> Path | None:

@@ -1,0 +1,145 @@
+"""Stages and their store: what makes a key, and artifacts that are whole or absent."""
+
+import multiprocessing
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from weaklib import running
+from weaklib import stage as stages
+from weaklib.stage import Stage, fingerprint
+from weaklib.store import Store
+
+ROOT = Path(stages.PACKAGE).parent
+
+
+@pytest.fixture
+def copied_package(tmp_path, monkeypatch):
+    """The package's source in a place where a test may change it."""
+    package = tmp_path / "weaklib"
+    shutil.copytree(stages.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(stages, "PACKAGE", package)
+    return package
+
+
+def fingerprints() -> dict[str, str]:
+    fingerprint.cache_clear()
+    names = [path.stem for path in (ROOT / "weaklib" / "stages").glob("*.py") if path.stem != "__init__"]
+    found = {name: fingerprint(f"weaklib.stages.{name}") for name in names}
+    fingerprint.cache_clear()
+    return found
+
+
+def change(file: Path, old: str, new: str):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def recomputed(before, after) -> set[str]:
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_a_changed_helper_recomputes_who_uses_it(copied_package):
+    before = fingerprints()
+    change(copied_package / "losses.py", "/ 2)", "/ 3)")
+    # losses is imported by labels, and by policy through the trainer
+    assert recomputed(before, fingerprints()) == {"labels", "policy"}
+
+
+def test_a_changed_helper_of_a_helper_recomputes(copied_package):
+    before = fingerprints()
+    change(copied_package / "world_text.py", "boil an egg", "fry an egg")
+    assert recomputed(before, fingerprints()) == {"task", "rewards"}
+
+
+def test_a_changed_colour_or_comment_recomputes_nothing(copied_package):
+    before = fingerprints()
+    change(copied_package / "figures.py", "#D55E00", "#FF0000")
+    change(copied_package / "study.py", "class Study", "class Study2")
+    change(copied_package / "losses.py", '"""Confidence', '"""The confidence')
+    change(copied_package / "language_models.py", "# Parallelism", "# All parallelism")
+    assert recomputed(before, fingerprints()) == set()
+
+
+def test_a_key_tells_parameters_inputs_and_libraries_apart(monkeypatch):
+    def split(**parameters):
+        task = Stage("task", parameters={"kind": "world", "seed": parameters.pop("task_seed", 0)})
+        return Stage("split", {"task": task}, {"seed": 0, **parameters}).key
+
+    assert split() == split()
+    assert len({split(), split(seed=1), split(task_seed=1)}) == 3
+    before = split()
+    stages.library_versions.cache_clear()
+    monkeypatch.setattr(stages, "version", lambda name: "0.0")
+    assert split() != before
+    monkeypatch.undo()
+    stages.library_versions.cache_clear()
+
+
+SMALL_TASK = {"kind": "world", "corpus": 5, "demonstrations": 5, "pairs": 5, "validation_prompts": 5, "test_prompts": 5}
+
+
+def compute(root, seed=0):
+    stage = Stage("task", parameters={**SMALL_TASK, "seed": seed})
+    Store(root).compute(stage.name, stage.key, fingerprint("weaklib.stages.task"), {}, stage.parameters)
+    return Store(root).folder(stage)
+
+
+def test_a_failing_stage_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        compute(tmp_path, seed="no seed")
+    assert not (tmp_path / "task").exists()
+    assert [p for p in (tmp_path / ".locks").iterdir() if p.is_dir()] == []
+
+
+def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
+    script = f"""
+        from weaklib import store
+        from tests.test_store import compute
+        import os, signal
+        store.library_versions = lambda: os.kill(os.getpid(), signal.SIGKILL)  # everything written but the record
+        compute(__import__("pathlib").Path({str(tmp_path)!r}))
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "task").exists()
+    assert (compute(tmp_path) / "pairs.parquet").is_file()
+
+
+def test_equal_keys_run_once_though_two_processes_ask(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        folders = pool.map(compute, [tmp_path, tmp_path])
+    assert folders[0] == folders[1]
+    log = (folders[0] / "stage.json").stat().st_mtime_ns
+    time.sleep(0.01)
+    compute(tmp_path)
+    assert (folders[0] / "stage.json").stat().st_mtime_ns == log
+
+
+def test_a_worker_with_older_code_refuses(tmp_path):
+    stage = Stage("task", parameters={**SMALL_TASK, "seed": 0})
+    with pytest.raises(RuntimeError, match="restart"):
+        Store(tmp_path).compute(stage.name, stage.key, "other code", {}, stage.parameters)
+
+
+def test_a_failed_stage_is_named(cluster, tmp_path):
+    stage = Stage("task", parameters={**SMALL_TASK, "pairs": 10**6, "seed": 0})
+    with pytest.raises(running.StageFailed, match=rf"stage task/{stage.key}: ValueError: the world has about"):
+        running.run([stage], Store(tmp_path))
+
+
+def test_no_pickle_in_any_artifact(made, smoke, store):
+    from weaklib import graph
+
+    policy = graph.policy(smoke, graph.ARMS["cw"], "opt-tiny", "opt-small", 0)
+    made(graph.rewards(smoke, policy, 0))
+    suffixes = {path.suffix for path in store.root.rglob("*") if path.is_file() and ".locks" not in path.parts}
+    assert suffixes <= {".json", ".parquet", ".safetensors", ".jinja"}
