@@ -1,0 +1,113 @@
+"""What each arm is made of."""
+
+import pandas as pd
+import pytest
+
+from weaklib import graph
+from weaklib.language_models import load_causal_lm, load_tokenizer
+from weaklib.parameters import load_profile
+
+
+def labels_of(made, smoke, arm):
+    policy = graph.policy(smoke, graph.ARMS[arm], "opt-tiny", "opt-small", 0, 50.0 if arm == "top" else None)
+    return pd.read_parquet(made(policy.inputs["labels"]) / "labels.parquet").set_index("pair")
+
+
+@pytest.fixture
+def parts(made, smoke):
+    return pd.read_parquet(made(graph.split(smoke, 0)) / "split.parquet").set_index("pair")["part"]
+
+
+@pytest.mark.parametrize("arm", graph.ARMS)
+def test_an_arm_learns_from_its_part_only(made, smoke, parts, arm):
+    part = graph.ARMS[arm].part
+    expected = parts.index if part == "all" else parts.index[parts == part]
+    assert sorted(labels_of(made, smoke, arm).index) == sorted(expected)
+
+
+def test_split_is_by_share_and_seed(made, smoke, parts):
+    assert (parts == "labeled").mean() == pytest.approx(0.3)
+    other = pd.read_parquet(made(graph.split(smoke, 1)) / "split.parquet").set_index("pair")["part"]
+    assert (other != parts).any() and (other == "labeled").sum() == (parts == "labeled").sum()
+
+
+@pytest.mark.parametrize("arm", ["human", "human_all", "labeled_only"])
+def test_human_labels_are_the_humans(made, smoke, pairs, arm):
+    labels = labels_of(made, smoke, arm)
+    assert (labels["prefers_a"] == pairs.loc[labels.index, "human_prefers_a"]).all()
+    assert labels["margin"].isna().all() and labels["confidence"].isna().all()  # missing, not 0
+
+
+def test_oracle_labels_are_the_gold_rewards(made, smoke, pairs):
+    labels = labels_of(made, smoke, "oracle")
+    gold = pairs.loc[labels.index]
+    assert (labels["margin"] == (gold["gold_reward_a"] - gold["gold_reward_b"]).abs()).all()
+    higher = gold["response_a"].where(gold["gold_reward_a"] > gold["gold_reward_b"], gold["response_b"])
+    assert (labels["chosen"] == higher).all()
+
+
+def test_random_labels_follow_the_seed_and_nothing_else(made, smoke, pairs):
+    labels = labels_of(made, smoke, "random")
+    human = pairs.loc[labels.index, "human_prefers_a"]
+    assert 0.35 < (labels["prefers_a"] == human).mean() < 0.65
+    other = pd.read_parquet(made(graph.labels(smoke, "random", "unlabeled", 1)) / "labels.parquet").set_index("pair")
+    both = labels.index.intersection(other.index)
+    assert (labels.loc[both, "prefers_a"] != other.loc[both, "prefers_a"]).any()
+
+
+def test_weak_labels_prefer_the_higher_reward(made, smoke, pairs):
+    """Against a plain loop over single dialogues through the annotator's folder."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    folder = made(graph.annotator(smoke, "opt-tiny", 0))
+    tokenizer, model = load_tokenizer(folder), AutoModelForSequenceClassification.from_pretrained(folder).eval()
+
+    def reward(prompt, response):
+        ids = tokenizer(prompt + response + tokenizer.eos_token, return_tensors="pt")
+        with torch.no_grad():
+            return model(**ids).logits.item()
+
+    labels = labels_of(made, smoke, "weak").head(20)
+    for number, label in labels.iterrows():
+        pair = pairs.loc[number]
+        difference = reward(pair["prompt"], pair["response_a"]) - reward(pair["prompt"], pair["response_b"])
+        assert label["prefers_a"] == (difference > 0)
+        assert label["margin"] == pytest.approx(abs(difference), abs=1e-5)
+        assert label["confidence"] == pytest.approx(abs(2 / (1 + 2.718281828459045**-difference) - 1), abs=1e-5)
+        chosen = pair["response_a"] if difference > 0 else pair["response_b"]
+        assert (label["chosen"] == chosen) and label["rejected"] != chosen
+
+
+def test_reference_is_the_starts_log_probability(made, smoke, pairs):
+    """Against a single unpadded sequence."""
+    import torch
+
+    start = made(graph.sft(smoke, "opt-small", 0))
+    tokenizer, model = load_tokenizer(start), load_causal_lm(start, "cpu").eval()
+    reference = pd.read_parquet(made(graph.reference(smoke, "opt-small", 0)) / "reference.parquet").set_index("pair")
+    for number, pair in pairs.head(10).iterrows():
+        prompt = tokenizer(pair["prompt"])["input_ids"]
+        for side in ("a", "b"):
+            ids = prompt + tokenizer(pair[f"response_{side}"])["input_ids"] + [tokenizer.eos_token_id]
+            with torch.no_grad():
+                logps = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            expected = sum(logps[i - 1, ids[i]].item() for i in range(len(prompt), len(ids)))
+            assert reference.loc[number, f"logps_{side}"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_arms_of_one_pair_share_start_and_reference(smoke):
+    policies = [graph.policy(smoke, arm, "opt-tiny", "opt-small", 0, 50.0) for arm in graph.ARMS.values()]
+    assert len({p.inputs["start"].key for p in policies}) == len({p.inputs["reference"].key for p in policies}) == 1
+    assert len({p.key for p in policies}) == len(policies)
+
+
+def test_the_start_does_not_depend_on_the_labelled_share(smoke):
+    other = load_profile("smoke", {"labeled_fraction": 0.5})
+    assert graph.sft(other, "opt-small", 0).key == graph.sft(smoke, "opt-small", 0).key
+    assert graph.split(other, 0).key != graph.split(smoke, 0).key
+
+
+def test_the_humans_arm_does_not_depend_on_the_annotator(smoke):
+    human = [graph.policy(smoke, graph.ARMS["human"], weak, "opt-small", 0).key for weak in ("opt-tiny", "qwen2-tiny")]
+    assert human[0] == human[1]
