@@ -14,21 +14,27 @@ from matplotlib.figure import Figure
 
 STYLE = {
     "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "axes.titlesize": 9,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "0.92",
     "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3,
     "pdf.fonttype": 42,
     "svg.hashsalt": "weaklib",  # or element ids are random
 }
 
-# One colour and one name an arm, in every figure of the study (Wong's palette, readable by the colour-blind).
+# One colour, one name and one kind of line an arm, in every figure of the study (Wong's palette, readable by the colour-blind).
 ARM_NAMES = {
     "human": "human",
     "human_all": "human, all labels",
@@ -40,15 +46,18 @@ ARM_NAMES = {
     "random": "random",
 }
 ARM_COLOURS = dict(zip(ARM_NAMES, ("#000000", "#999999", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73", "#CC79A7")))
+ARM_LINES = {"human_all": "--"}  # the others are solid
+
+
+def arm_style(arm: str) -> dict:
+    """Colour, line and label of ``arm``."""
+    return {"color": ARM_COLOURS[arm], "linestyle": ARM_LINES.get(arm, "-"), "label": ARM_NAMES[arm]}
 
 
 def use_style() -> None:
     """The study's style and nothing of the user's own matplotlibrc."""
-    with mpl.rc_context():
-        backend = mpl.rcParams["backend"]
     mpl.rcdefaults()
     sns.set_theme(style="ticks", rc=STYLE)
-    mpl.rcParams["backend"] = backend
 
 
 def line_with_interval(ax, rows: pd.DataFrame, x: str, **style) -> None:
@@ -58,10 +67,13 @@ def line_with_interval(ax, rows: pd.DataFrame, x: str, **style) -> None:
     ax.errorbar(rows[x], rows["estimate"] * 100, yerr=errors, marker="o", capsize=2, **style)
 
 
-def band(ax, row: pd.Series, **style) -> None:
-    """A horizontal line at ``estimate`` with its interval as a band, in percent."""
+def level(ax, row: pd.Series, place: int, **style) -> None:
+    """A horizontal line at ``estimate``, in percent, with its interval as a bar right of the axes, the ``place``-th."""
     ax.axhline(row["estimate"] * 100, **style)
-    ax.axhspan(row["ci_low"] * 100, row["ci_high"] * 100, color=style["color"], alpha=0.12, linewidth=0)
+    x, at = 1.0 + 0.03 * place, ax.get_yaxis_transform()
+    error = [[(row["estimate"] - row["ci_low"]) * 100], [(row["ci_high"] - row["estimate"]) * 100]]
+    style.pop("label", None)
+    ax.errorbar(x, row["estimate"] * 100, yerr=error, transform=at, clip_on=False, capsize=2, fmt="_", **style)
 
 
 def percent(rows: pd.DataFrame, sign: str = "") -> pd.Series:

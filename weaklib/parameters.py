@@ -232,7 +232,8 @@ def _one_line(error: ValidationError, path: Path, overrides: dict) -> str:
     first = error.errors(include_url=False)[0]
     # pydantic names the chosen kind of task as a step of the path; a user's key has no such step
     key = ".".join(str(step) for step in first["loc"] if step not in ("world", "file"))
-    origin = next((f"override {k}" for k in overrides if key == k or key.startswith(f"{k}.")), str(path))
+    given = next((k for k in overrides if key == k or key.startswith(f"{k}.")), None)
+    where = f"{path}: {key or 'profile'}" if given is None else f"override {key}"
     value = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f" (got {first['input']!r})"
     more = f"; and {error.error_count() - 1} more" if error.error_count() > 1 else ""
-    return f"{origin}: {key or 'profile'}: {first['msg'].removeprefix('Value error, ')}{value}{more}"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}{value}{more}"

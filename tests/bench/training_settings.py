@@ -35,7 +35,7 @@ def main() -> None:
         table = pd.DataFrame({"gold_reward": policy["gold_reward"], "sft_gold_reward": start["gold_reward"]})
         tables.append(table.reset_index().assign(**dict(setting)))
     results = gra(pd.concat(tables), ["learning_rate", "beta", "strong"])
-    results.to_csv(PARAMS / "sandbox-settings.csv", index=False, float_format="%.4f")
+    results.to_csv(PARAMS / "sandbox-settings.csv", index=False, float_format="%.6g")
     print(results.to_string())
 
 

@@ -1,0 +1,205 @@
+"""The study as its users run it: the command line and plain papermill, in processes of their own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from weaklib.figures import sha256
+from weaklib.paths import ROOT
+
+NOTEBOOK = "05_top_confidence"
+SMALL = ["seeds=[0]", "models.weak=opt-tiny", "models.strong=opt-small", "top_percents=[50, 100]"]
+# A user's own taste and start-up code, which must not show.
+HOSTILE = {"MATPLOTLIBRC": "matplotlibrc", "IPYTHONDIR": "ipython"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder outside the repository, with a matplotlibrc of its own."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "matplotlibrc").write_text("axes.facecolor: black\nfont.size: 30\nsavefig.dpi: 10\nsvg.hashsalt: mine\n")
+    startup = folder / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00.py").write_text("import matplotlib\nmatplotlib.rcParams['lines.linewidth'] = 9\n")
+    return folder
+
+
+def command(place, *arguments, **environment):
+    """Runs a module of this environment from ``place``."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("WEAKLIB_")}
+    hostile = {name: str(place / value) for name, value in HOSTILE.items()}
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=place,
+        env=plain | hostile | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def reproduce(place, name, *arguments):
+    """A run with a store and figures of its own."""
+    folders = [word for kind in ("store", "figures", "runs") for word in (f"--{kind}", place / name / kind)]
+    return command(place, "weaklib", "reproduce", "--profile", "smoke", "--only", NOTEBOOK, *folders, *arguments)
+
+
+@pytest.fixture(scope="module")
+def cold(place):
+    """A cold run with one worker."""
+    done = reproduce(place, "one", "--set", *SMALL, "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def files(place, name, *endings) -> dict[str, bytes]:
+    figures = place / name / "figures"
+    return {str(f.relative_to(figures)): f.read_bytes() for f in figures.rglob("*") if f.suffix in endings}
+
+
+def test_two_cold_runs_are_byte_identical(place, cold):
+    """With another number of workers, and from a shell with another locale."""
+    again = reproduce(place, "two", "--set", *SMALL, "--workers", "2")
+    assert again.returncode == 0, again.stderr
+    first, second = (files(place, name, ".csv", ".svg", ".pdf", ".png", ".tex", ".md") for name in ("one", "two"))
+    assert len(first) == 7
+    assert first == second
+
+
+def test_a_warm_run_computes_nothing_and_changes_nothing(place, cold):
+    before = files(place, "one", ".csv", ".svg", ".json")
+    warm = reproduce(place, "one", "--set", *SMALL)
+    assert warm.returncode == 0 and "all stored already" in warm.stdout and "stage/s" not in warm.stdout
+    assert files(place, "one", ".csv", ".svg", ".json") == before
+
+
+def test_the_terminal_shows_progress_and_no_noise(cold):
+    assert re.search(r"stages: 100%.*\d+/\d+ \[\d\d:\d\d<\d\d:\d\d", cold.stdout)
+    assert "Warning" not in cold.stdout + cold.stderr and "Traceback" not in cold.stderr
+
+
+def test_manifest_lists_every_output_with_its_hash(place, cold):
+    manifest = json.loads((place / "one" / "runs" / "smoke" / "manifest.json").read_text())
+    outputs = manifest["notebooks"][NOTEBOOK]["outputs"]
+    written = {str(f) for f in (place / "one" / "figures").rglob("*") if f.is_file()}
+    assert set(outputs) == written and len(written) == 8
+    assert all(sha256(Path(path)) == digest for path, digest in outputs.items())
+
+
+def test_figure_data_are_tidy_and_complete(place, cold):
+    data = pd.read_csv(place / "one" / "figures" / "smoke" / NOTEBOOK / "top_confidence.csv")
+    gra = data[data["metric"] == "gra"]
+    assert set(zip(gra["arm"], gra["top_percent"].fillna(-1))) == {
+        ("human", -1), ("human_all", -1), ("cw", -1), ("top", 50), ("top", 100)
+    }  # fmt: skip
+    accuracy = data[data["metric"] == "label_accuracy"]
+    assert sorted(accuracy["decile"]) == sorted([*range(1, 11)] * 2) and set(accuracy["against"]) == {"human", "truth"}
+    assert data[["estimate", "ci_low", "ci_high", "n_seeds", "n_prompts"]].notna().all().all()
+    assert (data["ci_low"] <= data["estimate"]).all() and (data["estimate"] <= data["ci_high"]).all()
+
+
+def test_provenance(place, cold):
+    folder = place / "one" / "figures" / "smoke" / NOTEBOOK
+    said = json.loads((folder / "top_confidence.json").read_text())
+    assert said["parameters"]["seeds"] == [0] and said["parameters"]["models"]["weak"] == ["opt-tiny"]
+    assert re.fullmatch("[0-9a-f]{40}", said["commit"]) and said["dirty"] in (True, False)
+    assert said["packages"]["torch"] and said["device"] == "cpu"
+    store = place / "one" / "store"
+    assert all((store / stage).is_dir() for stage in said["stages"])
+    for file, digest in said["sha256"].items():
+        assert sha256(folder / file) == digest
+    svg, pdf = (folder / "top_confidence.svg").read_text(), (folder / "top_confidence.pdf").read_bytes()
+    assert f"{NOTEBOOK}: top_confidence" in svg and said["key"] in svg
+    assert said["key"].encode() in pdf and b"CreationDate" not in pdf
+
+
+def test_model_folders_load_with_plain_from_pretrained(place, cold):
+    store = place / "one" / "store"
+    for kind, loader in (
+        ("base", AutoModelForCausalLM),
+        ("sft", AutoModelForCausalLM),
+        ("policy", AutoModelForCausalLM),
+        ("annotator", AutoModelForSequenceClassification),
+    ):
+        for folder in (store / kind).iterdir():
+            model, tokenizer = loader.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+            assert model.config.vocab_size == len(tokenizer) and tokenizer.pad_token_id == model.config.pad_token_id
+            text = " First, wait for seven minutes. Über 3 € 🥚"
+            assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_plain_papermill_from_another_folder(place, cold):
+    """With a cluster of its own, into the same store; papermill delivers strings."""
+    folders = {f"WEAKLIB_{kind.upper()}": str(place / "one" / kind) for kind in ("store", "runs")}
+    overrides = "{models.weak: opt-tiny, models.strong: opt-small}"
+    done = command(
+        place,
+        *("papermill", ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", "out.ipynb", "--no-progress-bar"),
+        *("-p", "profile", "smoke", "-p", "seeds", "[0]", "-p", "top_percents", "[50, 100]", "-p", "overrides", overrides),
+        **folders,
+        WEAKLIB_FIGURES="figures of mine",  # relative to where the user stands
+    )
+    assert done.returncode == 0, done.stderr
+    figures = place / "figures of mine" / "smoke" / NOTEBOOK
+    for kind in ("csv", "svg", "png", "pdf"):
+        expected = place / "one" / "figures" / "smoke" / NOTEBOOK / f"top_confidence.{kind}"
+        assert (figures / f"top_confidence.{kind}").read_bytes() == expected.read_bytes()
+    pictures = [o for c in nbformat.read(place / "out.ipynb", 4).cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert len(pictures) == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "line"),
+    [
+        (["seed", "[0]"], "RequestError: unknown parameter 'seed': this notebook has overrides, profile, seeds, top_percents"),
+        (["profile", "smok"], "RequestError: unknown profile 'smok'"),
+        (["seeds", "three"], "RequestError: override seeds: Input should be a valid list (got 'three')"),
+        (["overrides", "{bta: 0.1}"], "RequestError: override bta: Extra inputs are not permitted (got 0.1)"),
+    ],
+)
+def test_plain_papermill_with_a_mistake_fails_at_once(place, parameters, line):
+    arguments = [] if parameters[0] == "profile" else ["-p", "profile", "smoke"]
+    before = set(place.rglob("figures*/**/*"))
+    done = command(
+        place,
+        *("papermill", ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", "bad.ipynb", "--no-progress-bar"),
+        *(*arguments, "-p", *parameters),
+        WEAKLIB_STORE=str(place / "untouched"),
+        WEAKLIB_FIGURES=str(place / "figures untouched"),
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(line)
+    assert not (place / "untouched").exists() and set(place.rglob("figures*/**/*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--set", "bta=0.1"], "weaklib: override bta: Extra inputs are not permitted (got 0.1)"),
+        (["--set", "beta"], "weaklib: --set beta: KEY=VALUE is needed"),
+        (["--profile", "smok"], "weaklib: unknown profile 'smok': there are"),
+        (["--only", "05_top"], "weaklib: unknown notebook '05_top': there are 05_top_confidence"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_2(place, arguments, line):
+    done = reproduce(place, "wrong", *arguments)
+    assert done.returncode == 2
+    (only,) = done.stderr.strip().splitlines()
+    assert only.startswith(line)
+    assert not (place / "wrong").exists()
+
+
+def test_a_failing_stage_is_named_and_exit_1(place):
+    done = reproduce(place, "failing", "--set", *SMALL, "task.pairs=1000000", "--workers", "1")
+    assert done.returncode == 1
+    pattern = rf"weaklib: {NOTEBOOK}, cell \[\d+\]: StageFailed: stage task/\w+: ValueError: the world has about \d+ prompts"
+    assert re.match(pattern, done.stderr.strip().splitlines()[-1])
+    assert not (place / "failing" / "runs" / "smoke" / "manifest.json").exists()
