@@ -7,7 +7,7 @@ ONLY ?=
 PYTHON := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -c "import weaklib" 2>/dev/null \
             && echo "$$CONDA_PREFIX/bin/python" || echo .venv/bin/python)
 
-.PHONY: setup reproduce test settings
+.PHONY: setup reproduce test settings coverage
 setup: $(if $(filter .venv/%,$(PYTHON)),.venv/.complete)
 
 # A .venv that is there already (with torch's CPU build, say) is kept and completed.
@@ -26,3 +26,7 @@ test: setup
 # The sweep that chose the sandbox's policy settings, on validation prompts (params/sandbox-settings.csv).
 settings: setup
 	$(PYTHON) tests/bench/training_settings.py
+
+# How often each kind of interval holds the truth, in simulated studies (tests/bench/coverage.csv).
+coverage: setup
+	$(PYTHON) tests/bench/coverage.py

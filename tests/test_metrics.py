@@ -12,7 +12,8 @@ from weaklib.statistics import crossed_mean
 def results(**arms) -> pd.DataFrame:
     """Gold rewards of two seeds × prompts for each arm, against a start that always has 1."""
     rows = [
-        {"arm": arm, "weak": "w", "strong": "s", "seed": seed, "prompt": f"p{i}", "gold_reward": r, "sft_gold_reward": 1.0}
+        {"arm": arm, "weak": "w", "strong": "s", "seed": seed, "prompt": f"p{i}", "gold_reward": r, "sft_gold_reward": 1.0,
+         "words": 9, "sft_words": 9}  # fmt: skip
         for arm, seeds in arms.items()
         for seed, rewards in enumerate(seeds)
         for i, r in enumerate(rewards)

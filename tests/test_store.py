@@ -55,7 +55,7 @@ def test_a_changed_helper_recomputes_who_uses_it(copied_package):
 
 def test_a_changed_helper_of_a_helper_recomputes(copied_package):
     before = fingerprints()
-    change(copied_package / "world_text.py", "boil an egg", "fry an egg")
+    change(copied_package / "worlds" / "dialogue_text.py", "boil an egg", "fry an egg")
     assert recomputed(before, fingerprints()) == {"task", "rewards"}
 
 
@@ -83,12 +83,12 @@ def test_a_key_tells_parameters_inputs_and_libraries_apart(monkeypatch):
     stages.library_versions.cache_clear()
 
 
-SMALL_TASK = {"kind": "world", "corpus": 5, "demonstrations": 5, "pairs": 5, "validation_prompts": 5, "test_prompts": 5}
+SMALL_TASK = {"kind": "world", "name": "dialogue", "prompts": "both", "corpus": 5, "demonstrations": 5, "pairs": 5, "validation_prompts": 5, "test_prompts": 5}
 
 
 def compute(root, seed=0):
     stage = Stage("task", parameters={**SMALL_TASK, "seed": seed})
-    Store(root).compute(stage.name, stage.key, fingerprint("weaklib.stages.task"), {}, stage.parameters)
+    Store(root).compute(stage.describe())
     return Store(root).folder(stage)
 
 
@@ -101,15 +101,16 @@ def test_a_failing_stage_leaves_nothing(tmp_path):
 
 def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
     script = f"""
+        import os, pathlib, signal
+        from tests.test_store import SMALL_TASK, Stage, Store
         from weaklib import store
-        from tests.test_store import compute
-        import os, signal
-        store.library_versions = lambda: os.kill(os.getpid(), signal.SIGKILL)  # everything written but the record
-        compute(__import__("pathlib").Path({str(tmp_path)!r}))
+        stage = Stage("task", parameters={{**SMALL_TASK, "seed": 0}}).describe()
+        store.os.chmod = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing is renamed
+        Store(pathlib.Path({str(tmp_path)!r})).compute(stage)
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "task").exists()
+    assert list(tmp_path.glob(".locks/task-*/stage.json")) and not (tmp_path / "task").exists()
     assert (compute(tmp_path) / "pairs.parquet").is_file()
 
 
@@ -127,7 +128,7 @@ def test_equal_keys_run_once_though_two_processes_ask(tmp_path):
 def test_a_worker_with_older_code_refuses(tmp_path):
     stage = Stage("task", parameters={**SMALL_TASK, "seed": 0})
     with pytest.raises(RuntimeError, match="restart"):
-        Store(tmp_path).compute(stage.name, stage.key, "other code", {}, stage.parameters)
+        Store(tmp_path).compute(stage.describe() | {"code": "that of an hour ago"})
 
 
 def test_a_failed_stage_is_named(cluster, tmp_path):

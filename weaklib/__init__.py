@@ -4,16 +4,19 @@ import importlib
 
 from weaklib.losses import confidence, preference_loss
 
-__all__ = ["Study", "confidence", "gra", "gra_difference", "preference_loss", "reported", "share_correct"]
-
 # Workers import this package, too, and need nothing of what notebooks call: it comes when it is asked for.
 _MODULES = {
     "Study": "study",
+    "calibration_error": "metrics",
+    "correct_family": "statistics",
+    "detectable": "statistics",
     "gra": "metrics",
     "gra_difference": "metrics",
     "reported": "papers",
     "share_correct": "metrics",
 }
+
+__all__ = ["confidence", "preference_loss", *_MODULES]
 
 
 def __getattr__(name):

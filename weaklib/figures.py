@@ -46,6 +46,7 @@ ARM_NAMES = {
     "random": "random",
 }
 ARM_COLOURS = dict(zip(ARM_NAMES, ("#000000", "#999999", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73", "#CC79A7")))
+PALETTE = list(ARM_COLOURS.values())[3:]  # for what is no arm
 ARM_LINES = {"human_all": "--"}  # the others are solid
 
 
@@ -78,8 +79,8 @@ def level(ax, row: pd.Series, place: int, **style) -> None:
 
 def percent(rows: pd.DataFrame, sign: str = "") -> pd.Series:
     """Estimates as text, in percent with their intervals: "61.2 [58.0, 64.4]"; ``sign="+"`` for differences."""
-    columns = [(100 * rows[column]).map(f"{{:{sign}.1f}}".format) for column in ("estimate", "ci_low", "ci_high")]
-    return columns[0] + " [" + columns[1] + ", " + columns[2] + "]"
+    estimate, low, high = ((100 * rows[column]).map(f"{{:{sign}.1f}}".format) for column in ("estimate", "ci_low", "ci_high"))
+    return (estimate + " [" + low + ", " + high + "]").where(rows["ci_low"].notna(), estimate)
 
 
 def readable(frame: pd.DataFrame):

@@ -125,7 +125,7 @@ def rewards(p: Profile, model: Stage, seed: int, part: str = "test") -> Stage:
     parameters |= {"seed": seed, "device": p.device}
     responses = Stage("responses", {"model": model, "task": task(p)}, parameters)
     if p.task.kind == "world":
-        return Stage("rewards", {"responses": responses})
+        return Stage("rewards", {"responses": responses}, {"world": p.task.name})
     return Stage("rewards", {"responses": responses, "proxy": proxy(p)}, {"limits": _limits(p), "device": p.device})
 
 

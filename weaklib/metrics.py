@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from weaklib.statistics import crossed_mean, nested_mean
+from weaklib.statistics import crossed_mean, mean_of_seeds, nested_mean
 
 
 def wins(reward, reference) -> np.ndarray:
@@ -14,18 +14,24 @@ def wins(reward, reference) -> np.ndarray:
     return (np.sign(difference) + 1) / 2
 
 
-def gra(results: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def gra(results: pd.DataFrame, by: list[str], length_controlled: bool = False) -> pd.DataFrame:
     """Gold reward accuracy ([B]): the share of test prompts where the policy's response beats its SFT start's.
 
     Args:
-        results: a row for each arm, setting, ``seed`` and ``prompt`` with ``gold_reward`` and ``sft_gold_reward``.
+        results: a row for each arm, setting, ``seed`` and ``prompt`` with ``gold_reward`` and ``sft_gold_reward``,
+            ``words`` and ``sft_words``.
         by: the columns that name an arm and its setting.
+        length_controlled: what it would be if both responses were of one length (:func:`without_length`).
 
     Returns:
-        one row each with ``estimate, ci_low, ci_high, n_seeds, n_prompts``.
+        one row each with ``estimate, ci_low, ci_high, n_seeds, n_prompts, standard_error, freedom``.
     """
-    scored = results.assign(win=wins(results["gold_reward"], results["sft_gold_reward"]))
-    return _summarise(scored, by, "win", lambda rows: crossed_mean(_by_seed_and_prompt(rows), (0, 1)))
+
+    def mean(rows):
+        scores = without_length(rows) if length_controlled else rows["win"]
+        return crossed_mean(_by_seed_and_prompt(rows.assign(score=scores)), (0, 1))
+
+    return _summarise(_with_wins(results), by, "win", mean)
 
 
 def gra_difference(results: pd.DataFrame, by: list[str], baseline: str) -> pd.DataFrame:
@@ -33,12 +39,26 @@ def gra_difference(results: pd.DataFrame, by: list[str], baseline: str) -> pd.Da
 
     Arguments and result as :func:`gra`; the interval is that of the paired difference.
     """
-    scored = results.assign(win=wins(results["gold_reward"], results["sft_gold_reward"]))
     same = ["weak", "strong", "seed", "prompt"]
+    scored = _with_wins(results)
     base = scored.loc[scored["arm"] == baseline, [*same, "win"]]
     scored = scored[scored["arm"] != baseline].merge(base, on=same, how="left", suffixes=("", "_baseline"))
-    scored["win"] -= scored["win_baseline"]
-    return _summarise(scored, by, "win", lambda rows: crossed_mean(_by_seed_and_prompt(rows), (-1, 1)))
+    scored["score"] = scored["win"] - scored["win_baseline"]
+    return _summarise(scored, by, "score", lambda rows: crossed_mean(_by_seed_and_prompt(rows), (-1, 1)))
+
+
+def without_length(rows: pd.DataFrame) -> pd.Series:
+    """Wins less what the difference in length explains of them, in one arm's rows.
+
+    As in length-controlled AlpacaEval (Dubois et al. 2024) length enters as tanh of the standardised difference
+    in words and is set to 0; the model is linear, so that each prompt keeps a score and the intervals are those of GRA.
+    """
+    difference = (rows["words"] - rows["sft_words"]).to_numpy(float)
+    if not difference.any():
+        return rows["win"]
+    length = np.tanh(difference / difference.std())
+    slope = np.polyfit(length, rows["win"], deg=1)[0]
+    return rows["win"] - slope * length
 
 
 def share_correct(labels: pd.DataFrame, by: list[str], correct: str) -> pd.DataFrame:
@@ -50,6 +70,25 @@ def share_correct(labels: pd.DataFrame, by: list[str], correct: str) -> pd.DataF
     return _summarise(labels, by, correct, mean)
 
 
+def calibration_error(labels: pd.DataFrame, by: list[str], correct: str, bins: int = 10) -> pd.DataFrame:
+    """Expected calibration error of σ(margin) as the probability that a label is right (``correct``), a row a group.
+
+    ECE = Σ_b n_b/n · |share right − mean probability| over ``bins`` bins of equal width (Naeini et al. 2015), one for each
+    seed; the interval is a t interval over seeds, and missing with one seed.
+    """
+
+    def error(rows: pd.DataFrame) -> float:
+        probability = 1 / (1 + np.exp(-rows["margin"].to_numpy()))
+        gap = rows[correct].to_numpy(float) - probability
+        number = np.minimum((probability * bins).astype(int), bins - 1)
+        return np.abs(np.bincount(number, weights=gap, minlength=bins)).sum() / len(rows)
+
+    def mean(rows):
+        return mean_of_seeds([error(group) for _, group in rows.groupby("seed")], round(len(rows) / rows["seed"].nunique()))
+
+    return _summarise(labels, by, correct, mean)
+
+
 def _summarise(rows: pd.DataFrame, by: list[str], value: str, estimate) -> pd.DataFrame:
     if rows[value].isna().any():
         raise ValueError(f"{value} is missing in {rows[value].isna().sum()} of {len(rows)} rows")
@@ -57,8 +96,12 @@ def _summarise(rows: pd.DataFrame, by: list[str], value: str, estimate) -> pd.Da
     return pd.DataFrame([dict(zip(by, name)) | dataclasses.asdict(estimate(group)) for name, group in groups])
 
 
+def _with_wins(results: pd.DataFrame) -> pd.DataFrame:
+    return results.assign(win=wins(results["gold_reward"], results["sft_gold_reward"]))
+
+
 def _by_seed_and_prompt(rows: pd.DataFrame) -> np.ndarray:
-    table = rows.pivot(index="seed", columns="prompt", values="win").to_numpy()
+    table = rows.pivot(index="seed", columns="prompt", values="score").to_numpy()
     if np.isnan(table).any():
         raise ValueError("the seeds of an arm were tested on different prompts")
     return table

@@ -45,15 +45,23 @@ Models = Annotated[list[str], Field(min_length=1)]
 
 
 class WorldTask(Section):
-    """Dialogues of the controlled world (``weaklib.world``); each number counts prompts of a part of its own."""
+    """A task of the controlled world (``weaklib.worlds``); each number counts prompts of a part of its own."""
 
     kind: Literal["world"]
+    name: Literal["dialogue", "summarisation"]
+    prompts: Literal["both", "harmless", "helpful"] = "both"
     corpus: PositiveInt
     demonstrations: PositiveInt
     pairs: PositiveInt
     validation_prompts: PositiveInt
     test_prompts: PositiveInt
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def only_dialogue_has_kinds(self):
+        if self.name != "dialogue" and self.prompts != "both":
+            raise ValueError(f"prompts: {self.prompts} is for dialogue, the task is {self.name}")
+        return self
 
 
 class FileTask(Section):
@@ -167,16 +175,39 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     path = PARAMS / f"{name}.yaml"
     if not path.is_file():
         raise RequestError(f"unknown profile {name!r}: there are {', '.join(sorted(p.stem for p in PARAMS.glob('*.yaml')))}")
-    values = read_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(values, dict):
-        raise RequestError(f"{path}: a profile is a mapping of keys to values, this is a {type(values).__name__}")
+    values = read_profile(path)
     for key, value in (overrides or {}).items():
         _set(values, key, value)
     _find_file(values)
+    return validate(values, path, overrides or {})
+
+
+def read_profile(path: Path) -> dict:
+    """The values of a parameter file, not yet validated.
+
+    Raises:
+        RequestError: it cannot be read, is not YAML, or is not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    values = read_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise RequestError(f"{path}: a profile is a mapping of keys to values, this is a {type(values).__name__}")
+    return values
+
+
+def validate(values: dict, path: Path, overrides: dict[str, Any]) -> Profile:
+    """The profile that ``values`` make; ``path`` and ``overrides`` are where they came from.
+
+    Raises:
+        RequestError: the first thing that is wrong, with its file and line or its override.
+    """
     try:
         return Profile.model_validate(values)
     except ValidationError as error:
-        raise RequestError(_one_line(error, path, overrides or {})) from None
+        raise RequestError(_one_line(error, path, overrides)) from None
 
 
 def _find_file(values: dict) -> None:
@@ -231,9 +262,22 @@ def _set(values: dict, dotted: str, value: Any) -> None:
 def _one_line(error: ValidationError, path: Path, overrides: dict) -> str:
     first = error.errors(include_url=False)[0]
     # pydantic names the chosen kind of task as a step of the path; a user's key has no such step
-    key = ".".join(str(step) for step in first["loc"] if step not in ("world", "file"))
-    given = next((k for k in overrides if key == k or key.startswith(f"{k}.")), None)
-    where = f"{path}: {key or 'profile'}" if given is None else f"override {key}"
+    steps = [step for step in first["loc"] if step not in ("world", "file")]
+    key = ".".join(map(str, steps)) or "profile"
+    given = any(key == k or key.startswith(f"{k}.") or k.startswith(f"{key}.") for k in overrides)
+    where = f"override {key}" if given else f"{path}:{_line(path, steps)}: {key}"
     value = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f" (got {first['input']!r})"
     more = f"; and {error.error_count() - 1} more" if error.error_count() > 1 else ""
     return f"{where}: {first['msg'].removeprefix('Value error, ')}{value}{more}"
+
+
+def _line(path: Path, steps: list) -> int:
+    """The line of a key in a YAML file, counted from 1; of a missing key, that of its section."""
+    node, line = YAML(typ="rt", pure=True).load(path.read_text(encoding="utf-8")), 1
+    for step in steps:
+        try:
+            line = (node.lc.item(step) if isinstance(step, int) else node.lc.key(step))[0] + 1
+            node = node[step]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return line

@@ -45,6 +45,16 @@ def read_pairs(path: Path, on_bad_row: str = "error") -> tuple[list[dict], dict]
     return pairs, counts
 
 
+def part_sizes(prompts: int, demonstrations_share: float, proxy_share: float, test_share: float) -> dict[str, int]:
+    """How many of a file's prompts go to each part; ``pairs`` (D_l ∪ D_u) gets what the others leave."""
+    sizes = {
+        "demonstrations": round(demonstrations_share * prompts),
+        "proxy": round(proxy_share * prompts),
+        "test": round(test_share * prompts),
+    }
+    return sizes | {"pairs": prompts - sum(sizes.values())}
+
+
 def _rows(path: Path):
     """(row number from 1, row) of each row; a JSON line that does not parse is a row that is an exception."""
     suffixes = "".join(path.suffixes[-2:])

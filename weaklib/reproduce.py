@@ -11,9 +11,9 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from weaklib import figures, running
+from weaklib import figures, preflight, running
 from weaklib.parameters import RequestError, load_profile, notebook_path
-from weaklib.paths import runs_folder
+from weaklib.paths import figures_folder, runs_folder, store_folder
 
 
 class NotebookFailed(Exception):
@@ -30,10 +30,14 @@ def reproduce(profile: str, only: list[str], overrides: dict, workers: int | Non
         RequestError: an unknown profile, notebook or parameter; nothing has been run.
         NotebookFailed: says which notebook, cell and stage.
     """
-    notebooks = [notebook_path(name) for name in only or load_profile(profile, overrides).notebooks]
-    enabled = load_profile(profile, overrides).notebooks
+    parameters = load_profile(profile, overrides)
+    enabled = parameters.notebooks
+    notebooks = [notebook_path(name) for name in only or enabled]
     if absent := [path.stem for path in notebooks if path.stem not in enabled]:
         raise RequestError(f"profile {profile!r} does not run {absent[0]}: {', '.join(enabled)}")
+    preflight.check(parameters, [store_folder(), figures_folder(), runs_folder()])
+    if scheduler is not None:
+        running.check_scheduler(scheduler)
 
     folder = runs_folder() / profile
     folder.mkdir(parents=True, exist_ok=True)

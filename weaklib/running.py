@@ -11,7 +11,8 @@ import dask
 from distributed import Client, LocalCluster, as_completed
 from tqdm import tqdm
 
-from weaklib.stage import Stage, fingerprint, upstream
+from weaklib.parameters import RequestError
+from weaklib.stage import Stage, upstream
 from weaklib.store import Store
 
 # The address of the cluster that `python -m weaklib reproduce` shares among the notebooks it runs.
@@ -38,6 +39,24 @@ class StageFailed(Exception):
         return [*"".join(worker).splitlines(), f"StageFailed: {self}"]
 
 
+class Recorded(Exception):
+    """What ``run`` raises instead of running, while a plan is made."""
+
+
+_recorder: list[Stage] | None = None
+
+
+@contextmanager
+def recording():
+    """Within it nothing runs: ``run`` notes what it is asked for in the list that this yields, and raises ``Recorded``."""
+    global _recorder
+    _recorder = []
+    try:
+        yield _recorder
+    finally:
+        _recorder = None
+
+
 @contextmanager
 def cluster(workers: int | None = None):
     """A cluster on this machine: one process with one thread a worker, so that no result depends on their number."""
@@ -53,13 +72,29 @@ def cluster(workers: int | None = None):
         yield local.scheduler_address
 
 
+def check_scheduler(address: str) -> None:
+    """Raises:
+    RequestError: nothing answers at ``address``, or a cluster without workers.
+    """
+    try:
+        with Client(address, timeout=3, set_as_default=False) as client:
+            if not client.scheduler_info()["workers"]:
+                raise RequestError(f"scheduler {address}: it has no workers")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"scheduler {address}: nothing answers there ({type(error).__name__})") from None
+
+
 def run(stages: Iterable[Stage], store: Store) -> None:
     """Bring the artifacts of ``stages`` into ``store``: what is missing, each key once, on the cluster at hand.
 
     Raises:
         StageFailed: a stage raised; the message names it and says why.
     """
-    missing = _missing(stages, store)
+    stages = list(stages)
+    if _recorder is not None:
+        _recorder.extend(stages)
+        raise Recorded
+    missing = missing_stages(stages, store)
     if not missing:
         print(f"{len(upstream(stages))} stages, all stored already")
         return
@@ -71,7 +106,7 @@ def run(stages: Iterable[Stage], store: Store) -> None:
             _run_on(address, missing, store)
 
 
-def _missing(stages: Iterable[Stage], store: Store) -> list[Stage]:
+def missing_stages(stages: Iterable[Stage], store: Store) -> list[Stage]:
     """The stages to run, inputs first. What lies behind a stored artifact is not needed."""
     needed, waiting = {}, list(stages)
     while waiting:
@@ -86,18 +121,8 @@ def _run_on(address: str, missing: list[Stage], store: Store) -> None:
     with Client(address, set_as_default=False) as client:
         futures = {}
         for stage in missing:
-            futures[stage.key] = client.submit(
-                _compute,
-                store,
-                stage.name,
-                stage.key,
-                fingerprint(f"weaklib.stages.{stage.name}"),
-                {name: str(needed) for name, needed in stage.inputs.items()},
-                stage.parameters,
-                [futures[needed.key] for needed in stage.inputs.values() if needed.key in futures],
-                key=str(stage),
-                pure=False,
-            )
+            needed = [futures[other.key] for other in stage.inputs.values() if other.key in futures]
+            futures[stage.key] = client.submit(_compute, store, stage.describe(), needed, key=str(stage), pure=False)
         with tqdm(total=len(futures), desc="stages", unit="stage", file=sys.stdout, mininterval=1) as progress:
             for future in as_completed(futures.values(), loop=client.loop):
                 if future.status == "error":
@@ -107,7 +132,7 @@ def _run_on(address: str, missing: list[Stage], store: Store) -> None:
                 progress.update()
 
 
-def _compute(store: Store, name, key, code, inputs, parameters, _after) -> None:
+def _compute(store: Store, stage: dict, _needed) -> None:
     # External workers may have come up with another environment; libraries read it when they are imported.
     os.environ.update(WORKER_ENVIRONMENT)
-    store.compute(name, key, code, inputs, parameters)
+    store.compute(stage)

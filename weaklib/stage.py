@@ -39,6 +39,25 @@ class Stage:
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:24]
 
+    @cached_property
+    def shape(self) -> str:
+        """Equal shapes mean about equal costs: the key's parameters and inputs without the seeds."""
+        parameters = {name: value for name, value in self.parameters.items() if name != "seed"}
+        identity = [self.name, parameters, {name: stage.shape for name, stage in self.inputs.items()}]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+
+    def describe(self) -> dict:
+        """All that a worker needs to compute it, and that its artifact's record says."""
+        return {
+            "stage": self.name,
+            "key": self.key,
+            "shape": self.shape,
+            "inputs": {name: str(stage) for name, stage in self.inputs.items()},
+            "parameters": self.parameters,
+            "code": fingerprint(f"weaklib.stages.{self.name}"),
+            "libraries": library_versions(),
+        }
+
     def __str__(self) -> str:
         return f"{self.name}/{self.key}"
 

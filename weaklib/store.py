@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from weaklib.stage import Stage, fingerprint, library_versions
+from weaklib.stage import Stage, fingerprint
 
 
 @dataclass(frozen=True)
@@ -29,32 +29,32 @@ class Store:
     def has(self, stage: Stage) -> bool:
         return self.folder(stage).is_dir()
 
-    def record(self, stage: Stage) -> dict:
-        """What ``stage.json`` of a stored artifact says."""
-        return json.loads((self.folder(stage) / "stage.json").read_text(encoding="utf-8"))
+    def records(self) -> list[dict]:
+        """The ``stage.json`` of every stored artifact."""
+        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.root.glob("*/*/stage.json"))]
 
-    def compute(self, name: str, key: str, code: str, inputs: dict[str, str], parameters: dict) -> None:
-        """Compute an artifact from stored ``inputs`` (name → folder below the root), unless it is there already.
+    def compute(self, stage: dict) -> None:
+        """Compute an artifact from stored inputs, unless it is there already; ``stage`` is :meth:`Stage.describe`'s.
 
         The lock makes equal keys run once even when two clusters share a store; the operating system
         releases it when a process dies.
         """
-        target = self.root / name / key
+        name, target = stage["stage"], self.root / stage["stage"] / stage["key"]
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / key):
+        with FileLock(locks / stage["key"]):
             if target.is_dir():
                 return
             module = f"weaklib.stages.{name}"
-            if fingerprint(module) != code:
+            if fingerprint(module) != stage["code"]:
                 raise RuntimeError("weaklib has changed since this worker started: restart the kernel or the cluster")
             run = importlib.import_module(module).run
             aside = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=locks))
             try:
                 started = time.perf_counter()
-                run(aside, **{n: self.root / folder for n, folder in inputs.items()}, **parameters)
-                record = {"stage": name, "key": key, "inputs": inputs, "parameters": parameters, "code": code}
-                record |= {"libraries": library_versions(), "seconds": round(time.perf_counter() - started, 2)}
+                inputs = {name: self.root / folder for name, folder in stage["inputs"].items()}
+                run(aside, **inputs, **stage["parameters"])
+                record = stage | {"seconds": round(time.perf_counter() - started, 2)}
                 (aside / "stage.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.chmod(aside, 0o755)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weaklib import figures, graph, parameters, running
+from weaklib import figures, graph, parameters, preflight, running
 from weaklib.parameters import RequestError
 from weaklib.paths import ROOT, figures_folder, runs_folder, store_folder
 from weaklib.stage import LIBRARIES, Stage, upstream
@@ -53,6 +53,7 @@ class Study:
         self.profile = parameters.load_profile(self.profile_name, overrides)
         if notebook not in self.profile.notebooks:
             raise RequestError(f"profile {self.profile_name!r} does not run {notebook}: {', '.join(self.profile.notebooks)}")
+        preflight.check(self.profile, [store_folder(), figures_folder(), runs_folder()])
         self.store = Store(store_folder())
         self.outputs: list[Path] = []
         self._stages: dict[str, Stage] = {}
@@ -94,28 +95,24 @@ class Study:
 
         Returns:
             a row for each arm, weak→strong pair, setting, seed and test prompt: ``response``, its length in ``words``,
-            ``gold_reward``, and ``sft_gold_reward`` of the policy's start on the same prompt.
+            ``gold_reward``, and ``sft_words``, ``sft_gold_reward`` of the start's response to the same prompt.
         """
         self._compute([run.rewards for run in runs] + [run.sft_rewards for run in runs])
         tables = []
         for run in runs:
-            sampled, start = (self._read(stage, "rewards") for stage in (run.rewards, run.sft_rewards))
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "arm": run.arm,
-                        "weak": run.weak,
-                        "strong": run.strong,
-                        "top_percent": run.top_percent,
-                        "seed": run.seed,
-                        "prompt": sampled["prompt"],
-                        "response": sampled["response"],
-                        "words": sampled["response"].str.split().str.len(),
-                        "gold_reward": sampled["gold_reward"],
-                        "sft_gold_reward": sampled.merge(start, on="prompt", validate="one_to_one")["gold_reward_y"],
-                    }
-                )
+            both = self._read(run.rewards, "rewards").merge(
+                self._read(run.sft_rewards, "rewards"), on="prompt", validate="one_to_one", suffixes=("", "_sft")
             )
+            setting = {"arm": run.arm, "weak": run.weak, "strong": run.strong, "top_percent": run.top_percent, "seed": run.seed}
+            measured = {
+                "prompt": both["prompt"],
+                "response": both["response"],
+                "words": both["response"].str.split().str.len(),
+                "gold_reward": both["gold_reward"],
+                "sft_words": both["response_sft"].str.split().str.len(),
+                "sft_gold_reward": both["gold_reward_sft"],
+            }
+            tables.append(pd.DataFrame(measured).assign(**setting))
         return pd.concat(tables, ignore_index=True)
 
     def weak_labels(self) -> pd.DataFrame:
@@ -124,8 +121,8 @@ class Study:
         Returns:
             a row a pair: ``weak, strong, seed, pair, prompt, chosen, rejected, margin, confidence``; its ``decile`` of
             confidence among the labels of its annotator (1 least, 10 most); whether the label is that of the human
-            (``human``) and that of the gold reward (``truth``), and whether the human's is (``human_truth``). The latter
-            two are missing where no gold reward is known or both responses have the same.
+            (``human``) and that of the gold reward (``truth``), and whether the human's is (``human_truth``); and ``probability``, σ(margin), with which the annotator
+            holds its label to be the human's. ``truth`` and ``human_truth`` are missing where no gold reward is known or both responses have the same.
         """
         p = self.profile
         stages = {
@@ -144,7 +141,34 @@ class Study:
             labels["human"] = labels["prefers_a"] == human[labels.index]
             labels["truth"] = truth[labels.index] == labels["prefers_a"]
             labels["human_truth"] = truth[labels.index] == human[labels.index]
+            labels["probability"] = 1 / (1 + np.exp(-labels["margin"]))
             tables.append(labels.drop(columns="prefers_a").reset_index())
+        return pd.concat(tables, ignore_index=True)
+
+    def baseline_labels(self) -> pd.DataFrame:
+        """Labels of D_u by two rules that learn from D_l and read nothing; one row a seed, rule and pair.
+
+        ``majority``: the response (a or b) that D_l's human labels prefer more often. ``length only``: the longer response,
+        or the shorter, whichever they do; of two equally long ones the majority's.
+
+        Returns:
+            ``weak`` (the rule), ``seed``, ``pair``, and whether the label is that of the human (``human``).
+        """
+        p = self.profile
+        splits = {seed: graph.split(p, seed) for seed in p.seeds}
+        self._compute(splits.values())
+        pairs = self._read(graph.task(p), "pairs").set_index("pair")
+        words_a, words_b = (pairs[f"response_{side}"].str.split().str.len() for side in ("a", "b"))
+        human, longer_a, same = pairs["human_prefers_a"], words_a > words_b, words_a == words_b
+        tables = []
+        for seed, stage in splits.items():
+            labeled = self._read(stage, "split").set_index("pair")["part"] == "labeled"
+            majority_a = human[labeled].mean() >= 0.5
+            longer = (longer_a == human)[labeled & ~same].mean() >= 0.5
+            rules = {"majority": majority_a, "length only": (longer_a == longer).mask(same, majority_a)}
+            for rule, prefers_a in rules.items():
+                right = (human == prefers_a)[~labeled]
+                tables.append(pd.DataFrame({"weak": rule, "seed": seed, "pair": right.index, "human": right.to_numpy()}))
         return pd.concat(tables, ignore_index=True)
 
     def counts(self) -> dict:

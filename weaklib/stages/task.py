@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from weaklib import world
-from weaklib.preference_files import read_pairs
+from weaklib.preference_files import part_sizes, read_pairs
+from weaklib.worlds import WORLDS
 
 
 def run(out: Path, *, kind: str, seed: int, **parameters) -> None:
@@ -24,25 +24,27 @@ def run(out: Path, *, kind: str, seed: int, **parameters) -> None:
     {"world": _from_world, "file": _from_file}[kind](out, rng, **parameters)
 
 
-def _from_world(out, rng, *, corpus, demonstrations, pairs, validation_prompts, test_prompts) -> None:
+def _from_world(out, rng, *, name, prompts, corpus, demonstrations, pairs, validation_prompts, test_prompts) -> None:
+    world = WORLDS[name]
     sizes = {"corpus": corpus, "demonstrations": demonstrations, "pairs": pairs}
     sizes |= {"validation": validation_prompts, "test": test_prompts}
-    prompts = iter(world.sample_prompts(rng, sum(sizes.values())))
-    prompts = {part: [next(prompts) for _ in range(size)] for part, size in sizes.items()}
+    drawn = iter(world.sample_prompts(rng, sum(sizes.values()), prompts))
+    parts = {part: [next(drawn) for _ in range(size)] for part, size in sizes.items()}
 
-    texts = [prompt + world.write_response(rng, prompt) for prompt in prompts["corpus"]]
-    shown = _world_pairs(rng, prompts["demonstrations"])
+    texts = [prompt + world.write_response(rng, prompt) for prompt in parts["corpus"]]
+    shown = world_pairs(rng, world, parts["demonstrations"])
     best = shown["response_a"].where(shown["human_prefers_a"], shown["response_b"])
     _write(
         out,
-        pairs=_world_pairs(rng, prompts["pairs"]),
+        pairs=world_pairs(rng, world, parts["pairs"]),
         demonstrations=pd.DataFrame({"prompt": shown["prompt"], "completion": best}),
         corpus=pd.DataFrame({"text": texts}),
-        prompts=_prompts(validation=prompts["validation"], test=prompts["test"]),
+        prompts=_prompts(validation=parts["validation"], test=parts["test"]),
     )
 
 
-def _world_pairs(rng, prompts: list[str]) -> pd.DataFrame:
+def world_pairs(rng: np.random.Generator, world, prompts: list[str]) -> pd.DataFrame:
+    """Two different responses to each prompt, their gold rewards, and which one the human prefers."""
     responses = []
     for prompt in prompts:
         a = b = world.write_response(rng, prompt)
@@ -54,7 +56,7 @@ def _world_pairs(rng, prompts: list[str]) -> pd.DataFrame:
     for side in ("a", "b"):
         pairs[f"gold_reward_{side}"] = list(map(world.gold_reward, pairs["prompt"], pairs[f"response_{side}"]))
     words_a, words_b = (pairs[f"response_{side}"].str.split().str.len() for side in ("a", "b"))
-    prefers_a = world.HumanAnnotator().probability(pairs["gold_reward_a"], pairs["gold_reward_b"], words_a, words_b)
+    prefers_a = world.HUMAN.probability(pairs["gold_reward_a"], pairs["gold_reward_b"], words_a, words_b)
     return _numbered(pairs.assign(human_prefers_a=rng.random(len(pairs)) < prefers_a))
 
 
@@ -62,10 +64,10 @@ def _from_file(out, rng, *, path, on_bad_row, demonstrations_share, proxy_share,
     rows, counts = read_pairs(Path(path), on_bad_row)
     frame = pd.DataFrame(rows)
     # whole prompts go to a part, so that no two parts share one
-    shares = np.cumsum([demonstrations_share, proxy_share, test_share])
     unique = rng.permutation(frame["prompt"].unique())
-    number = dict(zip(unique, np.searchsorted(shares, (np.arange(len(unique)) + 0.5) / len(unique), side="right")))
-    shown, proxy, test, rest = (frame[frame["prompt"].map(number) == part].reset_index(drop=True) for part in range(4))
+    sizes = part_sizes(len(unique), demonstrations_share, proxy_share, test_share)
+    part_of = dict(zip(unique, np.repeat(list(sizes), list(sizes.values()))))
+    shown, proxy, test, rest = (frame[frame["prompt"].map(part_of) == part].reset_index(drop=True) for part in sizes)
     _write(
         out,
         pairs=_file_pairs(rng, rest),

@@ -1,7 +1,7 @@
 """The words of the controlled world's dialogues.
 
 Everything a person can say in it: what users ask, and the sentences assistants answer with.
-``weaklib.world`` puts them together and judges them; nothing here has a value or a probability.
+`weaklib.worlds.dialogue` puts them together and judges them; nothing here has a value or a probability.
 """
 
 # How a question begins, what it asks, and under what circumstance: their product is large enough that

@@ -1,0 +1,73 @@
+"""What can be wrong with a request beyond its parameters, found out before anything runs or is written."""
+
+import os
+from pathlib import Path
+
+from weaklib.parameters import FileTask, Profile, RequestError
+from weaklib.preference_files import BadFile, part_sizes, read_pairs
+
+# A model folder needs one of each.
+MODEL_FILES = {
+    "config": ("config.json",),
+    "weights": ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"),
+}
+
+
+def check(profile: Profile, folders: list[Path]) -> None:
+    """Raises:
+    RequestError: the task's file, a model folder or the device is not what the profile needs, or a folder cannot
+        be written; one line that names it.
+    """
+    for folder in folders:
+        _writable(folder)
+    if isinstance(profile.task, FileTask):
+        _enough_pairs(profile)
+    for model in {*profile.models.weak, *profile.models.strong, profile.models.proxy} - {None}:
+        if model not in profile.models.pretrained_here:
+            _model_folder(model)
+    if profile.device != "cpu":
+        _gpu(profile.device)
+
+
+def _writable(folder: Path) -> None:
+    """Without making it: what is there of the path must be a folder, and ours to write in."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise RequestError(f"{folder}: cannot be written: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RequestError(f"{folder}: cannot be written: no permission in {there}")
+
+
+def _enough_pairs(profile: Profile) -> None:
+    task = profile.task
+    try:
+        pairs, _ = read_pairs(Path(task.path), task.on_bad_row)
+    except BadFile as error:
+        raise RequestError(str(error)) from None
+    sizes = part_sizes(len({pair["prompt"] for pair in pairs}), task.demonstrations_share, task.proxy_share, task.test_share)
+    sizes["labeled part"] = round(profile.labeled_fraction * sizes["pairs"])
+    sizes["unlabeled part"] = sizes["pairs"] - sizes["labeled part"]
+    for part, size in sizes.items():
+        if size < 2:
+            raise RequestError(f"{task.path}: {len(pairs)} pairs are too few for this split: {part} would have {size}")
+
+
+def _model_folder(model: str) -> None:
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        # a path that is not there would be taken for a hub id and fail late
+        if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+            raise RequestError(f"model {model!r}: no such folder, not a hub id, and not in models.pretrained_here")
+        return
+    for part, names in MODEL_FILES.items():
+        if not any((folder / name).is_file() for name in names):
+            raise RequestError(f"model folder {folder}: no {part} in it (one of {', '.join(names)})")
+
+
+def _gpu(device: str) -> None:
+    import torch  # only here: it takes seconds
+
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        raise RequestError(f"device: {device} is not there: torch sees {count} GPUs on this machine")
