@@ -96,7 +96,7 @@ def test_a_failing_stage_leaves_nothing(tmp_path):
     with pytest.raises(TypeError):
         compute(tmp_path, seed="no seed")
     assert not (tmp_path / "task").exists()
-    assert [p for p in (tmp_path / ".locks").iterdir() if p.is_dir()] == []
+    assert [p for p in (tmp_path / ".partial").iterdir() if p.is_dir()] == []
 
 
 def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
@@ -105,13 +105,14 @@ def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
         from tests.test_store import SMALL_TASK, Stage, Store
         from weaklib import store
         stage = Stage("task", parameters={{**SMALL_TASK, "seed": 0}}).describe()
-        store.os.chmod = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing is renamed
+        store.Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing is renamed
         Store(pathlib.Path({str(tmp_path)!r})).compute(stage)
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
-    assert list(tmp_path.glob(".locks/task-*/stage.json")) and not (tmp_path / "task").exists()
+    assert list(tmp_path.glob(".partial/*/stage.json")) and not (tmp_path / "task").exists()
     assert (compute(tmp_path) / "pairs.parquet").is_file()
+    assert not list(tmp_path.glob(".partial/*/"))
 
 
 def test_equal_keys_run_once_though_two_processes_ask(tmp_path):
@@ -142,5 +143,5 @@ def test_no_pickle_in_any_artifact(made, smoke, store):
 
     policy = graph.policy(smoke, graph.ARMS["cw"], "opt-tiny", "opt-small", 0)
     made(graph.rewards(smoke, policy, 0))
-    suffixes = {path.suffix for path in store.root.rglob("*") if path.is_file() and ".locks" not in path.parts}
+    suffixes = {path.suffix for path in store.root.rglob("*") if path.is_file() and ".partial" not in path.parts}
     assert suffixes <= {".json", ".parquet", ".safetensors", ".jinja"}

@@ -6,9 +6,7 @@ that says what made it. It is written aside and renamed when complete, so a stop
 
 import importlib
 import json
-import os
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,24 +38,23 @@ class Store:
         releases it when a process dies.
         """
         name, target = stage["stage"], self.root / stage["stage"] / stage["key"]
-        locks = self.root / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / stage["key"]):
+        aside = self.root / ".partial" / stage["key"]
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(aside.with_suffix(".lock")):
             if target.is_dir():
                 return
             module = f"weaklib.stages.{name}"
             if fingerprint(module) != stage["code"]:
                 raise RuntimeError("weaklib has changed since this worker started: restart the kernel or the cluster")
             run = importlib.import_module(module).run
-            aside = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=locks))
+            shutil.rmtree(aside, ignore_errors=True)  # what a killed process left
+            aside.mkdir()
             try:
                 started = time.perf_counter()
-                inputs = {name: self.root / folder for name, folder in stage["inputs"].items()}
-                run(aside, **inputs, **stage["parameters"])
+                run(aside, **{name: self.root / folder for name, folder in stage["inputs"].items()}, **stage["parameters"])
                 record = stage | {"seconds": round(time.perf_counter() - started, 2)}
                 (aside / "stage.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.chmod(aside, 0o755)
                 aside.rename(target)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
