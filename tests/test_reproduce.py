@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from weaklib.figures import sha256
+from weaklib.files import sha256
 from weaklib.paths import ROOT
 
 NOTEBOOK = "05_top_confidence"

@@ -68,6 +68,9 @@ def _overrides(settings: list[str]) -> dict:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, allow_abbrev=False, **settings)
+
     def error(self, message):  # one line, like every other wrong request
         self.exit(2, f"weaklib: {message}\n")
 

@@ -1,16 +1,13 @@
 """Figures and tables that can be cited: one style, byte-stable files, and the provenance beside them."""
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+
+from weaklib.files import aside
 
 STYLE = {
     "figure.constrained_layout.use": True,
@@ -92,16 +89,16 @@ def save_figure(figure: Figure, folder: Path, name: str, title: str, key: str) -
     """Writes ``name.svg``, ``.pdf`` and ``.png``, the same bytes each time; ``title`` and ``key`` are in their metadata."""
     empty_dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
     subject = {"svg": "Description", "pdf": "Subject", "png": "Description"}
-    with _Aside(folder) as aside:
+    with aside(folder) as place:
         for kind, metadata in empty_dates.items():
             metadata |= {"Title": title, subject[kind]: f"store key {key}"}
-            figure.savefig(aside / f"{name}.{kind}", dpi=200, metadata=metadata)
+            figure.savefig(place / f"{name}.{kind}", dpi=200, metadata=metadata)
     return [folder / f"{name}.{kind}" for kind in empty_dates]
 
 
 def save_csv(frame: pd.DataFrame, folder: Path, name: str) -> Path:
-    with _Aside(folder) as aside:
-        frame.to_csv(aside / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+    with aside(folder) as place:
+        frame.to_csv(place / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     return folder / f"{name}.csv"
 
 
@@ -109,36 +106,8 @@ def save_table(frame: pd.DataFrame, folder: Path, name: str, caption: str) -> li
     """Writes ``frame`` (cells as they shall be read) as Markdown, LaTeX (booktabs) and CSV."""
     latex = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     escaped = caption.translate(str.maketrans({c: f"\\{c}" for c in "%&_#$"}))
-    with _Aside(folder) as aside:
-        (aside / f"{name}.md").write_text(f"{caption}\n\n{frame.to_markdown(index=False)}\n", encoding="utf-8")
-        latex.to_latex(aside / f"{name}.tex", hrules=True, caption=escaped, label=f"tab:{name}", position_float="centering")
-        frame.to_csv(aside / f"{name}.csv", index=False, lineterminator="\n")
+    with aside(folder) as place:
+        (place / f"{name}.md").write_text(f"{caption}\n\n{frame.to_markdown(index=False)}\n", encoding="utf-8")
+        latex.to_latex(place / f"{name}.tex", hrules=True, caption=escaped, label=f"tab:{name}", position_float="centering")
+        frame.to_csv(place / f"{name}.csv", index=False, lineterminator="\n")
     return [folder / f"{name}.{kind}" for kind in ("md", "tex", "csv")]
-
-
-def save_json(content: dict, path: Path) -> Path:
-    with _Aside(path.parent) as aside:
-        (aside / path.name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return path
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-class _Aside:
-    """A folder to write into; its files replace those of ``folder`` only when all of them are written."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def __enter__(self) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self.folder))
-        return self.aside
-
-    def __exit__(self, error, *_):
-        if error is None:
-            for file in sorted(self.aside.iterdir()):
-                os.replace(file, self.folder / file.name)
-        shutil.rmtree(self.aside)

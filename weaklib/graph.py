@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from weaklib.parameters import Profile, RequestError
+from weaklib.files import sha256
+from weaklib.parameters import Profile
 from weaklib.stage import Stage
 
 
@@ -46,7 +47,7 @@ def task(p: Profile) -> Stage:
     parameters = p.task.model_dump()
     if p.task.kind == "file":
         path = Path(p.task.path).absolute()
-        parameters |= {"path": str(path), "sha256": _file_hash(path)}
+        parameters |= {"path": str(path), "sha256": _hash(path)}
     return Stage("task", parameters=parameters)
 
 
@@ -139,16 +140,10 @@ def _limits(p: Profile) -> dict:
     return {"max_prompt_tokens": p.max_prompt_tokens, "max_response_tokens": p.max_response_tokens}
 
 
-@cache
-def _file_hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
+_hash = cache(sha256)
 
 
 @cache
 def _folder_hash(folder: Path) -> str:
     files = sorted(f for f in folder.rglob("*") if f.is_file())
-    return hashlib.sha256("".join(f"{f.name}{_file_hash(f)}" for f in files).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{f.name}{_hash(f)}" for f in files).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """What a profile would run: the stages its notebooks ask for, those stored already, and the time the others take."""
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import redirect_stdout
 from io import StringIO
 
@@ -17,22 +17,24 @@ from weaklib.store import Store
 def plan(profile: str, only: list[str], overrides: dict) -> dict:
     """Counts of stages, and seconds of work estimated from the stages that this store has timed.
 
-    A stage takes what stored ones of its shape (all but the seeds) took, else what others of its name did; with neither it
-    is counted under ``untimed`` and adds nothing.
+    A stage is ``timed`` when one of its shape (all but the seeds) is stored, ``guessed`` from others of its name,
+    or ``unknown``, and then adds nothing.
     """
     store = Store(store_folder())
     names = only or load_profile(profile, overrides).notebooks
     asked = {notebook_path(name).stem: _asked_for(name, profile, overrides) for name in names}
     distinct = upstream(stage for stages in asked.values() for stage in stages)
     to_run = running.missing_stages([stage for stages in asked.values() for stage in stages], store)
-    seconds = _estimates(store, to_run)
+    estimates = _estimates(store, to_run)
+    known = Counter(how for how, _ in estimates.values())
+    seconds = {key: value for key, (_, value) in estimates.items()}
     by_stage = {}
     for name in dict.fromkeys(stage.name for stage in distinct):
         missing = [stage for stage in to_run if stage.name == name]
         by_stage[name] = {
             "distinct": sum(stage.name == name for stage in distinct),
             "to_run": len(missing),
-            "seconds": round(sum(seconds[stage.key] or 0 for stage in missing), 1),
+            "seconds": round(sum(seconds[stage.key] for stage in missing), 1),
         }
     return {
         "profile": profile,
@@ -41,8 +43,10 @@ def plan(profile: str, only: list[str], overrides: dict) -> dict:
         "distinct": len(distinct),
         "stored": sum(map(store.has, distinct)),
         "to_run": len(to_run),
-        "untimed": sum(value is None for value in seconds.values()),
-        "seconds": round(sum(value or 0 for value in seconds.values()), 1),
+        "timed": known["timed"],
+        "guessed": known["guessed"],
+        "unknown": known["unknown"],
+        "seconds": round(sum(seconds.values()), 1),
         "by_stage": by_stage,
     }
 
@@ -55,8 +59,10 @@ def as_text(planned: dict) -> str:
         f"profile {planned['profile']}: {planned['asked_for']} stages asked for, {planned['distinct']} distinct, "
         f"{planned['stored']} stored already, {planned['to_run']} to run"
     )
-    untimed = f"; {planned['untimed']} of a kind never timed here are not in it" if planned["untimed"] else ""
-    lines.append(f"about {planned['seconds'] / 60:.1f} minutes of work for one worker{untimed}")
+    lines.append(
+        f"about {planned['seconds'] / 60:.1f} minutes of work for one worker: {planned['timed']} stages timed here before, "
+        f"{planned['guessed']} guessed from others of their name, {planned['unknown']} unknown and left out"
+    )
     return "\n".join(lines)
 
 
@@ -68,19 +74,24 @@ def _asked_for(notebook: str, profile: str, overrides: dict) -> list[Stage]:
     namespace: dict = {}
     with running.recording() as recorded, redirect_stdout(StringIO()):
         for cell, names in zip(cells[: last + 1], tags):
-            try:
-                exec(compile(cell.source, notebook, "exec"), namespace)
-            except running.Recorded:
-                pass
+            exec(compile(cell.source, notebook, "exec"), namespace)
             if "parameters" in names:
                 namespace |= {"profile": profile, "overrides": overrides}
     return recorded
 
 
-def _estimates(store: Store, stages: list[Stage]) -> dict[str, float | None]:
+def _estimates(store: Store, stages: list[Stage]) -> dict[str, tuple[str, float]]:
+    """key → how it is known (``timed``, ``guessed`` or ``unknown``) and the seconds it may take."""
     by_shape, by_name = defaultdict(list), defaultdict(list)
     for record in store.records():
         by_shape[record["shape"]].append(record["seconds"])
         by_name[record["stage"]].append(record["seconds"])
-    known = [by_shape.get(stage.shape) or by_name.get(stage.name) for stage in stages]
-    return {stage.key: statistics.median(times) if times else None for stage, times in zip(stages, known)}
+    estimates = {}
+    for stage in stages:
+        if stage.shape in by_shape:
+            estimates[stage.key] = ("timed", statistics.median(by_shape[stage.shape]))
+        elif stage.name in by_name:
+            estimates[stage.key] = ("guessed", statistics.median(by_name[stage.name]))
+        else:
+            estimates[stage.key] = ("unknown", 0.0)
+    return estimates

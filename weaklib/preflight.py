@@ -1,6 +1,6 @@
 """What can be wrong with a request beyond its parameters, found out before anything runs or is written."""
 
-import os
+import tempfile
 from pathlib import Path
 
 from weaklib.parameters import FileTask, Profile, RequestError
@@ -35,8 +35,10 @@ def _writable(folder: Path) -> None:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise RequestError(f"{folder}: cannot be written: {there} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise RequestError(f"{folder}: cannot be written: no permission in {there}")
+    try:
+        tempfile.TemporaryDirectory(dir=there).cleanup()
+    except OSError as error:
+        raise RequestError(f"{folder}: cannot be written: {there}: {error.strerror}") from None
 
 
 def _enough_pairs(profile: Profile) -> None:

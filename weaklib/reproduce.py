@@ -8,10 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import papermill
-from papermill.exceptions import PapermillExecutionError
-
-from weaklib import figures, preflight, running
+from weaklib import preflight, running
+from weaklib.files import save_json
 from weaklib.parameters import RequestError, load_profile, notebook_path
 from weaklib.paths import figures_folder, runs_folder, store_folder
 
@@ -46,11 +44,14 @@ def reproduce(profile: str, only: list[str], overrides: dict, workers: int | Non
     with running.cluster(workers) if scheduler is None else contextlib.nullcontext(scheduler) as address:
         os.environ[running.SCHEDULER] = address
         records = {path.stem: _execute(path, folder, profile, overrides) for path in notebooks}
-    return figures.save_json({"profile": profile, "overrides": overrides, "notebooks": records}, manifest)
+    return save_json({"profile": profile, "overrides": overrides, "notebooks": records}, manifest)
 
 
 def _execute(notebook: Path, folder: Path, profile: str, overrides: dict) -> dict:
     """Runs one notebook in a kernel of its own; its record is what it wrote as its last act."""
+    import papermill  # takes a second or two, and a wrong request shall be told at once
+    from papermill.exceptions import PapermillExecutionError
+
     record = folder / f"{notebook.stem}.json"
     record.unlink(missing_ok=True)
     started = time.perf_counter()

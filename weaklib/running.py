@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import dask
 from distributed import Client, LocalCluster, as_completed
+from distributed.comm import get_address_host_port
 from tqdm import tqdm
 
 from weaklib.parameters import RequestError
@@ -39,16 +40,12 @@ class StageFailed(Exception):
         return [*"".join(worker).splitlines(), f"StageFailed: {self}"]
 
 
-class Recorded(Exception):
-    """What ``run`` raises instead of running, while a plan is made."""
-
-
 _recorder: list[Stage] | None = None
 
 
 @contextmanager
 def recording():
-    """Within it nothing runs: ``run`` notes what it is asked for in the list that this yields, and raises ``Recorded``."""
+    """Within it nothing runs: ``run`` only notes what it is asked for, in the list that this yields."""
     global _recorder
     _recorder = []
     try:
@@ -77,15 +74,21 @@ def check_scheduler(address: str) -> None:
     RequestError: nothing answers at ``address``, or a cluster without workers.
     """
     try:
+        get_address_host_port(address)
         with Client(address, timeout=3, set_as_default=False) as client:
             if not client.scheduler_info()["workers"]:
                 raise RequestError(f"scheduler {address}: it has no workers")
-    except (OSError, ValueError) as error:
-        raise RequestError(f"scheduler {address}: nothing answers there ({type(error).__name__})") from None
+    except ValueError:
+        raise RequestError(f"scheduler {address}: an address like tcp://HOST:PORT is needed") from None
+    except OSError:
+        raise RequestError(f"scheduler {address}: nothing answers there") from None
 
 
-def run(stages: Iterable[Stage], store: Store) -> None:
+def run(stages: Iterable[Stage], store: Store) -> bool:
     """Bring the artifacts of ``stages`` into ``store``: what is missing, each key once, on the cluster at hand.
+
+    Returns:
+        whether they are there now; not so within :func:`recording`.
 
     Raises:
         StageFailed: a stage raised; the message names it and says why.
@@ -93,17 +96,16 @@ def run(stages: Iterable[Stage], store: Store) -> None:
     stages = list(stages)
     if _recorder is not None:
         _recorder.extend(stages)
-        raise Recorded
+        return False
     missing = missing_stages(stages, store)
     if not missing:
         print(f"{len(upstream(stages))} stages, all stored already")
-        return
-    address = os.environ.get(SCHEDULER)
-    if address:
+    elif address := os.environ.get(SCHEDULER):
         _run_on(address, missing, store)
     else:
         with cluster() as address:
             _run_on(address, missing, store)
+    return True
 
 
 def missing_stages(stages: Iterable[Stage], store: Store) -> list[Stage]:

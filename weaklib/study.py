@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from weaklib import figures, graph, parameters, preflight, running
+from weaklib.files import save_json, sha256
 from weaklib.parameters import RequestError
 from weaklib.paths import ROOT, figures_folder, runs_folder, store_folder
 from weaklib.stage import LIBRARIES, Stage, upstream
@@ -97,7 +98,8 @@ class Study:
             a row for each arm, weak→strong pair, setting, seed and test prompt: ``response``, its length in ``words``,
             ``gold_reward``, and ``sft_words``, ``sft_gold_reward`` of the start's response to the same prompt.
         """
-        self._compute([run.rewards for run in runs] + [run.sft_rewards for run in runs])
+        if not self._compute([run.rewards for run in runs] + [run.sft_rewards for run in runs]):
+            return pd.DataFrame()
         tables = []
         for run in runs:
             both = self._read(run.rewards, "rewards").merge(
@@ -129,7 +131,8 @@ class Study:
             (weak, strong, seed): graph.labels(p, "annotator", "unlabeled", seed, weak)
             for (weak, strong), seed in itertools.product(p.models.pairs, p.seeds)
         }
-        self._compute(stages.values())
+        if not self._compute(stages.values()):
+            return pd.DataFrame()
         pairs = self._read(graph.task(p), "pairs").set_index("pair")
         human = pairs["human_prefers_a"]
         difference = pairs["gold_reward_a"] - pairs["gold_reward_b"]
@@ -156,7 +159,8 @@ class Study:
         """
         p = self.profile
         splits = {seed: graph.split(p, seed) for seed in p.seeds}
-        self._compute(splits.values())
+        if not self._compute(splits.values()):
+            return pd.DataFrame()
         pairs = self._read(graph.task(p), "pairs").set_index("pair")
         words_a, words_b = (pairs[f"response_{side}"].str.split().str.len() for side in ("a", "b"))
         human, longer_a, same = pairs["human_prefers_a"], words_a > words_b, words_a == words_b
@@ -181,7 +185,7 @@ class Study:
         folder = figures_folder() / self.profile_name / self.notebook
         files = figures.save_figure(figure, folder, name, f"{self.notebook}: {name}", self._key())
         files.append(figures.save_csv(data, folder, name))
-        self.outputs += [*files, figures.save_json(self._provenance(caption, files), folder / f"{name}.json")]
+        self.outputs += [*files, save_json(self._provenance(caption, files), folder / f"{name}.json")]
 
     def save_table(self, frame: pd.DataFrame, name: str, caption: str) -> None:
         """Writes ``figures/PROFILE/tables/NOTEBOOK/NAME.{md,tex,csv}``."""
@@ -190,15 +194,16 @@ class Study:
 
     def finish(self) -> None:
         """The notebook's last word: writes the list of its outputs, by which ``reproduce`` knows that it succeeded."""
-        outputs = {str(path): figures.sha256(path) for path in self.outputs}
+        outputs = {str(path): sha256(path) for path in self.outputs}
         record = {"notebook": self.notebook, "outputs": outputs, "stages": sorted(map(str, self._stages.values()))}
-        figures.save_json(record, runs_folder() / self.profile_name / f"{self.notebook}.json")
+        save_json(record, runs_folder() / self.profile_name / f"{self.notebook}.json")
         print(f"{len(outputs)} files written, from {len(self._stages)} stages")
 
-    def _compute(self, stages) -> None:
+    def _compute(self, stages) -> bool:
+        """Whether the artifacts are there now: not while a plan is made (``weaklib.plan``), when nothing runs."""
         stages = list(stages)
         self._stages |= {stage.key: stage for stage in upstream(stages)}
-        running.run(stages, self.store)
+        return running.run(stages, self.store)
 
     def _read(self, stage: Stage, table: str) -> pd.DataFrame:
         return pd.read_parquet(self.store.folder(stage) / f"{table}.parquet")
@@ -220,7 +225,7 @@ class Study:
             "python": ".".join(map(str, sys.version_info[:3])),
             "packages": {name: version(name) for name in PACKAGES},
             "device": self.profile.device,
-            "sha256": {path.name: figures.sha256(path) for path in files},
+            "sha256": {path.name: sha256(path) for path in files},
         }
 
 

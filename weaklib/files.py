@@ -1,0 +1,33 @@
+"""Files that are whole or absent."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def aside(folder: Path):
+    """Yields a folder to write into; its files replace those of ``folder`` only when all of them are written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=".aside-", dir=folder))
+    try:
+        yield place
+        for file in sorted(place.iterdir()):
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(place)
+
+
+def save_json(content: dict, path: Path) -> Path:
+    with aside(path.parent) as place:
+        (place / path.name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
