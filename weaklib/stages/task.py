@@ -8,6 +8,7 @@ import pandas as pd
 
 from weaklib.preference_files import part_sizes, read_pairs
 from weaklib.worlds import WORLDS
+from weaklib.worlds.grammar import HumanAnnotator
 
 
 def run(out: Path, *, kind: str, seed: int, **parameters) -> None:
@@ -32,18 +33,18 @@ def _from_world(out, rng, *, name, prompts, corpus, demonstrations, pairs, valid
     parts = {part: [next(drawn) for _ in range(size)] for part, size in sizes.items()}
 
     texts = [prompt + world.write_response(rng, prompt) for prompt in parts["corpus"]]
-    shown = world_pairs(rng, world, parts["demonstrations"])
+    shown = world_pairs(rng, world, parts["demonstrations"], world.HUMAN)
     best = shown["response_a"].where(shown["human_prefers_a"], shown["response_b"])
     _write(
         out,
-        pairs=world_pairs(rng, world, parts["pairs"]),
+        pairs=world_pairs(rng, world, parts["pairs"], world.HUMAN),
         demonstrations=pd.DataFrame({"prompt": shown["prompt"], "completion": best}),
         corpus=pd.DataFrame({"text": texts}),
         prompts=_prompts(validation=parts["validation"], test=parts["test"]),
     )
 
 
-def world_pairs(rng: np.random.Generator, world, prompts: list[str]) -> pd.DataFrame:
+def world_pairs(rng: np.random.Generator, world, prompts: list[str], human: HumanAnnotator) -> pd.DataFrame:
     """Two different responses to each prompt, their gold rewards, and which one the human prefers."""
     responses = []
     for prompt in prompts:
@@ -56,7 +57,7 @@ def world_pairs(rng: np.random.Generator, world, prompts: list[str]) -> pd.DataF
     for side in ("a", "b"):
         pairs[f"gold_reward_{side}"] = list(map(world.gold_reward, pairs["prompt"], pairs[f"response_{side}"]))
     words_a, words_b = (pairs[f"response_{side}"].str.split().str.len() for side in ("a", "b"))
-    prefers_a = world.HUMAN.probability(pairs["gold_reward_a"], pairs["gold_reward_b"], words_a, words_b)
+    prefers_a = human.probability(pairs["gold_reward_a"], pairs["gold_reward_b"], words_a, words_b)
     return _numbered(pairs.assign(human_prefers_a=rng.random(len(pairs)) < prefers_a))
 
 
