@@ -7,7 +7,7 @@ ONLY ?=
 PYTHON := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -c "import weaklib" 2>/dev/null \
             && echo "$$CONDA_PREFIX/bin/python" || echo .venv/bin/python)
 
-.PHONY: setup reproduce test settings coverage
+.PHONY: setup reproduce test test-sandbox settings coverage
 setup: $(if $(filter .venv/%,$(PYTHON)),.venv/.complete)
 
 # A .venv that is there already (with torch's CPU build, say) is kept and completed.
@@ -22,6 +22,10 @@ reproduce: setup
 
 test: setup
 	$(PYTHON) -m pytest
+
+# What the sandbox promises of its models, and its sanity checks; trains what the store lacks.
+test-sandbox: setup
+	$(PYTHON) -m pytest -m sandbox -rP
 
 # The sweep that chose the sandbox's policy settings, on validation prompts (params/sandbox-settings.csv).
 settings: setup

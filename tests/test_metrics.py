@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from weaklib.metrics import gra, gra_difference, share_correct, wins
-from weaklib.statistics import crossed_mean
+from weaklib.metrics import calibration_error, gra, gra_difference, share_correct, wins
+from weaklib.statistics import correct_family, crossed_mean, detectable
 
 
 def results(**arms) -> pd.DataFrame:
@@ -83,3 +83,73 @@ def test_label_accuracy():
     labels = pd.DataFrame({"weak": "w", "seed": [0] * 4 + [1] * 4, "human": [True, True, True, False] * 2})
     row = share_correct(labels, ["weak"], "human").iloc[0]
     assert row["estimate"] == 0.75 and row["ci_low"] < 0.75 < row["ci_high"] and row["n_seeds"] == 2
+
+
+def test_length_controlled_gra_takes_length_out():
+    """Wins that come from length alone are chance at equal length; wins that have nothing to do with it stay."""
+    rng = np.random.default_rng(0)
+    longer = rng.integers(0, 2, 4000)
+    rows = results(human=[np.zeros(4000)])
+    rows["words"] = 10 + 5 * (2 * longer - 1) + 3  # on average longer than the start's 10
+    rows["sft_words"] = 10
+    by_length = rows.assign(gold_reward=np.where(rng.random(4000) < 0.3 + 0.4 * longer, 2.0, 0.0))
+    plain, controlled = (gra(by_length, ["arm"], length_controlled=c)["estimate"][0] for c in (False, True))
+    assert plain == pytest.approx(0.5, abs=0.03) and controlled < plain - 0.05
+    unrelated = rows.assign(gold_reward=np.where(rng.random(4000) < 0.7, 2.0, 0.0))
+    assert gra(unrelated, ["arm"], length_controlled=True)["estimate"][0] == pytest.approx(0.7, abs=0.03)
+
+
+def test_length_controlled_gra_without_differences_is_gra():
+    rows = results(human=[[2.0, 0.0, 2.0, 1.0]])
+    assert gra(rows, ["arm"], length_controlled=True).equals(gra(rows, ["arm"]))
+
+
+def test_calibration_error_by_hand():
+    """Ten labels held with probability 0.75, of which 6 are right; ten with 0.9, of which 9 are."""
+    margin = [np.log(3)] * 10 + [np.log(9) - 1e-9] * 10
+    right = [True] * 6 + [False] * 4 + [True] * 9 + [False]
+    labels = pd.DataFrame({"weak": "w", "seed": 0, "margin": margin, "human": right})
+    row = calibration_error(labels, ["weak"], "human").iloc[0]
+    assert row["estimate"] == pytest.approx(0.5 * 0.15 + 0.5 * 0.0, abs=1e-6)
+    assert np.isnan(row["ci_low"])  # one seed tells nothing of its spread
+
+
+def test_family_correction_by_hand():
+    """p of 0.01, 0.02, 0.04 become 0.03, 0.04, 0.04 (Holm)."""
+    p = np.array([0.01, 0.04, 0.02])
+    rows = pd.DataFrame({"estimate": stats.t.isf(p / 2, 7), "standard_error": 1.0, "freedom": 7.0})
+    corrected = correct_family(rows)
+    assert corrected["p_value"].tolist() == pytest.approx(p) and corrected["p_holm"].tolist() == pytest.approx([0.03, 0.04, 0.04])
+
+
+def test_a_difference_without_any_spread():
+    rows = pd.DataFrame({"estimate": [0.0, 0.1], "standard_error": 0.0, "freedom": 5.0})
+    assert correct_family(rows)["p_value"].tolist() == [1.0, 0.0]
+
+
+def test_what_is_detectable_is_detected_as_often_as_said():
+    """A true difference of the detectable size, measured with that error many times: 80% of the t values are significant."""
+    rows = pd.DataFrame({"estimate": [0.0], "standard_error": [0.02], "freedom": [30.0]})
+    size = detectable(rows)[0]
+    rng = np.random.default_rng(0)
+    errors = 0.02 * np.sqrt(rng.chisquare(30, 20000) / 30)
+    found = np.abs(rng.normal(size, 0.02, 20000)) / errors > stats.t.ppf(0.975, 30)
+    assert found.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_intervals_cover():
+    """A short form of ``make coverage``; it fails if the seeds are ignored (all prompts of all seeds as one sample)."""
+    import sys
+
+    from weaklib.paths import ROOT
+
+    sys.path.insert(0, str(ROOT / "tests" / "bench"))
+    from coverage import coverage, random_effects
+
+    def pooled(scores):
+        flat = crossed_mean(scores.reshape(1, -1), (-9, 9))
+        return flat.ci_low, flat.ci_high
+
+    table = coverage(300, {"random effects": random_effects, "seeds ignored": pooled}, [(5, 3, 500), (5, 6, 500)])
+    found = table.pivot(index="seed_sd", columns="method", values="coverage")
+    assert (found["random effects"] >= 91).all() and (found["seeds ignored"] < 80).all()

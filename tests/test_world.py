@@ -178,3 +178,17 @@ def test_no_text_of_the_world_is_cut(made, smoke):
     longest = {c: max(map(len, tokenizer(pairs[c].tolist())["input_ids"])) for c in ("prompt", "response_a", "response_b")}
     assert longest["prompt"] <= smoke.max_prompt_tokens
     assert max(longest["response_a"], longest["response_b"]) < smoke.max_response_tokens
+
+
+def test_the_readmes_examples_are_true():
+    import re
+
+    from weaklib.paths import ROOT
+
+    rows = [line.split("|")[1:-1] for line in (ROOT / "README.md").read_text().splitlines() if "*(gold" in line]
+    assert len(rows) == 3
+    for prompt, *responses, _ in rows:
+        world, form = (summarisation, "\n\nPost: {}\n\nTL;DR:") if "uncle" in prompt else (dialogue, "\n\nHuman: {}\n\nAssistant:")
+        for response in responses:
+            text, gold = re.fullmatch(r" (.*) \*\(gold (.*)\)\* ", response).groups()
+            assert world.gold_reward(form.format(prompt.strip()), text) == pytest.approx(float(gold), abs=0.005)

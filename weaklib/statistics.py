@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.optimize import brentq
 from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
@@ -31,9 +32,9 @@ def crossed_mean(scores: np.ndarray, bounds: tuple[float, float]) -> Estimate:
     """Mean of ``scores`` (seeds × prompts) with a two-way random-effects interval.
 
     Seeds and prompts are both samples, and the prompts are the same for every seed, so
-    Var(mean) = (MS_seeds + MS_prompts − MS_residual)/(S·P), with Satterthwaite's degrees of freedom for the t quantile
-    (Searle, Casella & McCulloch 1992, ch. 4). The variance is at least that of the prompts alone and
-    of the seeds alone, whatever the residual's noise subtracts. With one seed it covers prompts only.
+    Var(mean) = (MS_seeds + MS_prompts − MS_residual)/(S·P). Each part is known from its own number of draws: the half-width is
+    √(t²_{S−1}·(MS_seeds − MS_residual/2) + t²_{P−1}·(MS_prompts − MS_residual/2))/√(S·P), after Howe (1974),
+    with the residual that both mean squares contain taken half from each. With one seed it covers prompts only.
 
     Args:
         scores: shape (S, P), P at least 2, no missing value; a share is a mean of 0, ½ and 1.
@@ -45,12 +46,14 @@ def crossed_mean(scores: np.ndarray, bounds: tuple[float, float]) -> Estimate:
         return _estimate(mean, scores.var(ddof=1) / prompts, prompts - 1, seeds, prompts, bounds)
     by_seed, by_prompt = scores.mean(axis=1), scores.mean(axis=0)
     residual = scores - by_seed[:, None] - by_prompt[None, :] + mean
-    of_seeds, of_prompts = prompts * by_seed.var(ddof=1), seeds * by_prompt.var(ddof=1)
-    of_residual = (residual**2).sum() / (seeds - 1) / (prompts - 1)
-    variance = max(of_seeds + of_prompts - of_residual, of_seeds, of_prompts)
-    spread = of_seeds**2 / (seeds - 1) + of_prompts**2 / (prompts - 1) + of_residual**2 / (seeds - 1) / (prompts - 1)
-    freedom = max(variance**2 / spread, 1.0) if spread else prompts - 1
-    return _estimate(mean, variance / (seeds * prompts), freedom, seeds, prompts, bounds)
+    half_residual = (residual**2).sum() / (seeds - 1) / (prompts - 1) / 2
+    of_seeds = max(prompts * by_seed.var(ddof=1) - half_residual, 0.0) / (seeds * prompts)
+    of_prompts = max(seeds * by_prompt.var(ddof=1) - half_residual, 0.0) / (seeds * prompts)
+    variance = of_seeds + of_prompts
+    if not variance:
+        return _estimate(mean, 0.0, prompts - 1, seeds, prompts, bounds)
+    half = np.hypot(_quantile(seeds - 1) * np.sqrt(of_seeds), _quantile(prompts - 1) * np.sqrt(of_prompts))
+    return _estimate(mean, variance, _freedom(half / np.sqrt(variance)), seeds, prompts, bounds)
 
 
 def nested_mean(groups: list[np.ndarray], bounds: tuple[float, float]) -> Estimate:
@@ -92,12 +95,20 @@ def correct_family(differences: pd.DataFrame) -> pd.DataFrame:
 
 def detectable(estimate: pd.DataFrame, power: float = 0.8) -> pd.Series:
     """The smallest true difference that a run with these standard errors would have found with probability ``power``."""
-    quantiles = stats.t.ppf((1 + LEVEL) / 2, estimate["freedom"]) + stats.t.ppf(power, estimate["freedom"])
+    quantiles = _quantile(estimate["freedom"]) + stats.t.ppf(power, estimate["freedom"])
     return quantiles * estimate["standard_error"]
 
 
 def _estimate(mean, variance, freedom, n_seeds, n_prompts, bounds) -> Estimate:
     error = np.sqrt(variance)
-    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
-    low, high = np.clip([mean - half, mean + half], *bounds)
+    low, high = np.clip([mean - _quantile(freedom) * error, mean + _quantile(freedom) * error], *bounds)
     return Estimate(mean, low, high, n_seeds, n_prompts, error, freedom)
+
+
+def _quantile(freedom: float) -> float:
+    return stats.t.ppf((1 + LEVEL) / 2, freedom)
+
+
+def _freedom(quantile: float) -> float:
+    """The degrees of freedom whose t distribution has this two-sided quantile."""
+    return brentq(lambda freedom: _quantile(freedom) - quantile, 0.9, 1e9)
