@@ -18,7 +18,6 @@ from weaklib.paths import PARAMS
 HH = {"chosen": "\n\nHuman: Hello {}\n\nAssistant: Gladly.", "rejected": "\n\nHuman: Hello {}\n\nAssistant: No."}
 
 
-
 def _line_of(key: str) -> int:
     lines = (PARAMS / "smoke.yaml").read_text().splitlines()
     return 1 + next(number for number, line in enumerate(lines) if line.startswith(key))
@@ -140,7 +139,9 @@ def _prepare(tmp):
         (tmp / name).write_text("\n".join([*lines[:number], line, *lines[number + 1 :]]))
 
     put("typo.yaml", "title", "title: x\nbta: 0.1")
-    (tmp / "typo.yaml").write_text("# a comment\ntitle: x\nbta: 0.1\n" + "\n".join(line for line in lines if "title:" not in line))
+    (tmp / "typo.yaml").write_text(
+        "# a comment\ntitle: x\nbta: 0.1\n" + "\n".join(line for line in lines if "title:" not in line)
+    )
     put("deep.yaml", "sampling", "sampling: {temperature: -1, max_new_tokens: 4, batch_size: 2}")
     put("null.yaml", "policy", "policy:")
     put("lacking.yaml", "seeds", "")
@@ -160,7 +161,9 @@ def _prepare(tmp):
     bad_third_row("null.jsonl", chosen=None)
     bad_third_row("number.jsonl", chosen=7)
     bad_third_row("equal.jsonl", rejected=json.loads(rows[0])["chosen"])
-    bad_third_row("few.jsonl", chosen="\n\nHuman: Third\n\nAssistant: Yes.", rejected="\n\nHuman: Third\n\nAssistant: No.")
+    bad_third_row(
+        "few.jsonl", chosen="\n\nHuman: Third\n\nAssistant: Yes.", rejected="\n\nHuman: Third\n\nAssistant: No."
+    )
     (tmp / "not_json.jsonl").write_text("\n".join([*rows, '{"chosen": ']))
     (tmp / "empty.jsonl").write_text("")
     (tmp / "folder.jsonl").mkdir()
@@ -172,19 +175,32 @@ def _prepare(tmp):
     for missing in ("config", "weights", "tokenizer"):
         folder = tmp / f"no_{missing}"
         folder.mkdir()
-        for part, name in (("config", "config.json"), ("weights", "model.safetensors"), ("tokenizer", "tokenizer.json")):
+        for part, name in (
+            ("config", "config.json"),
+            ("weights", "model.safetensors"),
+            ("tokenizer", "tokenizer.json"),
+        ):
             if part != missing:
                 (folder / name).write_text("{}")
 
 
 def _ask(tmp, request):
     """The command line in a shell's sense, with folders in which anything written would be found."""
-    arguments = request.format(tmp=tmp).replace("'", "").split() if "beta='" not in request else [*request.split()[:-1], 'beta="0.1"']
+    arguments = (
+        request.format(tmp=tmp).replace("'", "").split()
+        if "beta='" not in request
+        else [*request.split()[:-1], 'beta="0.1"']
+    )
     folders = {f"WEAKLIB_{name}": str(tmp / "written" / name) for name in ("STORE", "FIGURES", "RUNS")}
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WEAKLIB_")} | folders
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "weaklib", *arguments], cwd=tmp, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "weaklib", *arguments],
+        cwd=tmp,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     return done, time.perf_counter() - started
 

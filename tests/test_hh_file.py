@@ -24,7 +24,9 @@ def dialogues():
     rng = np.random.default_rng(0)
     rows = []
     for prompt in world.sample_prompts(rng, ROWS):
-        better, worse = sorted((world.write_response(rng, prompt) for _ in range(2)), key=lambda r: -world.gold_reward(prompt, r))
+        better, worse = sorted(
+            (world.write_response(rng, prompt) for _ in range(2)), key=lambda r: -world.gold_reward(prompt, r)
+        )
         rows.append(("\n\nHuman: Hello.\n\nAssistant: Hi, what can I do?" + prompt, better, worse if rows else ""))
     return rows
 
@@ -41,19 +43,34 @@ def trl_form(path):
                 {"role": "user", "content": prompt.split("Human: ")[2].removesuffix("\n\nAssistant:")}]  # fmt: skip
 
     rows = [
-        {"prompt": turns(p), **{k: [{"role": "assistant", "content": r.strip()}] for k, r in (("chosen", a), ("rejected", b))}}
+        {
+            "prompt": turns(p),
+            **{k: [{"role": "assistant", "content": r.strip()}] for k, r in (("chosen", a), ("rejected", b))},
+        }
         for p, a, b in dialogues()
     ]
     pd.DataFrame(rows).to_parquet(path)
     return path
 
 
-@pytest.fixture(scope="module", params=[hh_form, trl_form], ids=["HH-RLHF's form, jsonl", "TRL's form, parquet of messages"])
+@pytest.fixture(
+    scope="module", params=[hh_form, trl_form], ids=["HH-RLHF's form, jsonl", "TRL's form, parquet of messages"]
+)
 def run(request, place, tmp_path_factory):  # noqa: F811
     folder = tmp_path_factory.mktemp(request.param.__name__)
     file = request.param(folder / ("pairs.jsonl" if request.param is hh_form else "pairs.parquet"))
     folders = [word for kind in ("store", "figures", "runs") for word in (f"--{kind}", folder / kind)]
-    arguments = ["reproduce", "--profile", "hh-file", "--only", NOTEBOOK, "--set", f"task.path={file}", *SMALL, *folders]
+    arguments = [
+        "reproduce",
+        "--profile",
+        "hh-file",
+        "--only",
+        NOTEBOOK,
+        "--set",
+        f"task.path={file}",
+        *SMALL,
+        *folders,
+    ]
     done = command(place, "weaklib", *arguments)
     assert done.returncode == 0, done.stderr
     return folder, done
@@ -89,7 +106,10 @@ def test_no_truth_is_made_up(run):
 def test_the_proxy_is_trained_on_a_part_of_its_own(run):
     folder, _ = run
     (task,) = (folder / "store" / "task").iterdir()
-    parts = [set(pd.read_parquet(task / f"{name}.parquet")["prompt"]) for name in ("pairs", "proxy_pairs", "demonstrations", "prompts")]
+    parts = [
+        set(pd.read_parquet(task / f"{name}.parquet")["prompt"])
+        for name in ("pairs", "proxy_pairs", "demonstrations", "prompts")
+    ]
     assert len(set.union(*parts)) == sum(map(len, parts)) == ROWS
 
 

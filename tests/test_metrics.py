@@ -12,8 +12,17 @@ from weaklib.statistics import correct_family, crossed_mean, detectable
 def results(**arms) -> pd.DataFrame:
     """Gold rewards of two seeds × prompts for each arm, against a start that always has 1."""
     rows = [
-        {"arm": arm, "weak": "w", "strong": "s", "seed": seed, "prompt": f"p{i}", "gold_reward": r, "sft_gold_reward": 1.0,
-         "words": 9, "sft_words": 9}  # fmt: skip
+        {
+            "arm": arm,
+            "weak": "w",
+            "strong": "s",
+            "seed": seed,
+            "prompt": f"p{i}",
+            "gold_reward": r,
+            "sft_gold_reward": 1.0,
+            "words": 9,
+            "sft_words": 9,
+        }  # fmt: skip
         for arm, seeds in arms.items()
         for seed, rewards in enumerate(seeds)
         for i, r in enumerate(rewards)
@@ -119,7 +128,9 @@ def test_family_correction_by_hand():
     p = np.array([0.01, 0.04, 0.02])
     rows = pd.DataFrame({"estimate": stats.t.isf(p / 2, 7), "standard_error": 1.0, "freedom": 7.0})
     corrected = correct_family(rows)
-    assert corrected["p_value"].tolist() == pytest.approx(p) and corrected["p_holm"].tolist() == pytest.approx([0.03, 0.04, 0.04])
+    assert corrected["p_value"].tolist() == pytest.approx(p) and corrected["p_holm"].tolist() == pytest.approx(
+        [0.03, 0.04, 0.04]
+    )
 
 
 def test_a_difference_without_any_spread():

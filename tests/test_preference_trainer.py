@@ -49,7 +49,11 @@ def ours(student, objective, weights):
         row |= {"ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1], "weight": weight}
     config = DPOConfig(**settings(), beta=0.3, label_smoothing=0.1 if objective == "rdpo" else 0.0)
     trainer = WeightedDPOTrainer(
-        perturbed(folder), config, objective=objective, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+        perturbed(folder),
+        config,
+        objective=objective,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
     )
     return loss_and_gradients(trainer)
 
@@ -64,7 +68,11 @@ def trls(student, objective):
     )
     dataset = Dataset.from_pandas(pairs[["prompt", "chosen", "rejected"]])
     trainer = DPOTrainer(
-        perturbed(folder), load_causal_lm(folder, "cpu"), config, train_dataset=dataset, processing_class=load_tokenizer(folder)
+        perturbed(folder),
+        load_causal_lm(folder, "cpu"),
+        config,
+        train_dataset=dataset,
+        processing_class=load_tokenizer(folder),
     )
     return loss_and_gradients(trainer)
 

@@ -70,7 +70,7 @@ def test_two_cold_runs_are_byte_identical(place, cold):
     again = reproduce(place, "two", "--set", *SMALL, "--workers", "2")
     assert again.returncode == 0, again.stderr
     first, second = (files(place, name, ".csv", ".svg", ".pdf", ".png", ".tex", ".md") for name in ("one", "two"))
-    assert len(first) == 7
+    assert len(first) == 14  # two figures and two tables
     assert first == second
 
 
@@ -90,7 +90,7 @@ def test_manifest_lists_every_output_with_its_hash(place, cold):
     manifest = json.loads((place / "one" / "runs" / "smoke" / "manifest.json").read_text())
     outputs = manifest["notebooks"][NOTEBOOK]["outputs"]
     written = {str(f) for f in (place / "one" / "figures").rglob("*") if f.is_file()}
-    assert set(outputs) == written and len(written) == 8
+    assert set(outputs) == written and len(written) == 16
     assert all(sha256(Path(path)) == digest for path, digest in outputs.items())
 
 
@@ -143,7 +143,20 @@ def test_plain_papermill_from_another_folder(place, cold):
     done = command(
         place,
         *("papermill", ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", "out.ipynb", "--no-progress-bar"),
-        *("-p", "profile", "smoke", "-p", "seeds", "[0]", "-p", "top_percents", "[50, 100]", "-p", "overrides", overrides),
+        *(
+            "-p",
+            "profile",
+            "smoke",
+            "-p",
+            "seeds",
+            "[0]",
+            "-p",
+            "top_percents",
+            "[50, 100]",
+            "-p",
+            "overrides",
+            overrides,
+        ),
         **folders,
         WEAKLIB_FIGURES="figures of mine",  # relative to where the user stands
     )
@@ -152,14 +165,22 @@ def test_plain_papermill_from_another_folder(place, cold):
     for kind in ("csv", "svg", "png", "pdf"):
         expected = place / "one" / "figures" / "smoke" / NOTEBOOK / f"top_confidence.{kind}"
         assert (figures / f"top_confidence.{kind}").read_bytes() == expected.read_bytes()
-    pictures = [o for c in nbformat.read(place / "out.ipynb", 4).cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
-    assert len(pictures) == 1
+    pictures = [
+        o
+        for c in nbformat.read(place / "out.ipynb", 4).cells
+        for o in c.get("outputs", [])
+        if "image/png" in o.get("data", {})
+    ]
+    assert len(pictures) == 2
 
 
 @pytest.mark.parametrize(
     ("parameters", "line"),
     [
-        (["seed", "[0]"], "RequestError: unknown parameter 'seed': this notebook has overrides, profile, seeds, top_percents"),
+        (
+            ["seed", "[0]"],
+            "RequestError: unknown parameter 'seed': this notebook has overrides, profile, seeds, top_percents",
+        ),
         (["profile", "smok"], "RequestError: unknown profile 'smok'"),
         (["seeds", "three"], "RequestError: override seeds: Input should be a valid list (got 'three')"),
         (["overrides", "{bta: 0.1}"], "RequestError: override bta: Extra inputs are not permitted (got 0.1)"),
@@ -200,6 +221,66 @@ def test_a_wrong_request_is_one_line_and_exit_2(place, arguments, line):
 def test_a_failing_stage_is_named_and_exit_1(place):
     done = reproduce(place, "failing", "--set", *SMALL, "task.pairs=1000000", "--workers", "1")
     assert done.returncode == 1
-    pattern = rf"weaklib: {NOTEBOOK}, cell \[\d+\]: StageFailed: stage task/\w+: ValueError: the world has about \d+ prompts"
+    pattern = rf"weaklib: {NOTEBOOK}, cell \[\d+\]: StageFailed: stage task/\w+: ValueError: the world has about \d+ such prompts"
     assert re.match(pattern, done.stderr.strip().splitlines()[-1])
     assert not (place / "failing" / "runs" / "smoke" / "manifest.json").exists()
+
+
+def plan(place, store, *overrides):
+    arguments = ("--profile", "smoke", "--store", store, "--json", "--set", *SMALL, *overrides)
+    done = command(place, "weaklib", "plan", *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_plan_of_an_empty_store(place):
+    planned = plan(place, place / "empty")
+    # 5 policies and their start are sampled and rewarded; D_l, D_u, all pairs and the annotator's D_u are labelled
+    counts = {
+        "task": 1,
+        "base": 2,
+        "split": 1,
+        "sft": 1,
+        "reference": 1,
+        "labels": 4,
+        "annotator": 1,
+        "policy": 5,
+        "responses": 6,
+        "rewards": 6,
+    }
+    assert {name: row["distinct"] for name, row in planned["by_stage"].items()} == counts
+    assert planned["to_run"] == planned["distinct"] == planned["unknown"] == sum(counts.values())
+    assert planned["stored"] == planned["seconds"] == 0 and not (place / "empty").exists()
+
+
+def test_plan_knows_what_is_stored_and_how_long_such_stages_take(place, cold):
+    store = place / "one" / "store"
+    stored = plan(place, store)
+    assert stored["to_run"] == 0 and stored["stored"] == stored["distinct"] == 28
+    records = [json.loads(path.read_text()) for path in store.glob("*/*/stage.json")]
+    assert len(records) == 28, "plan and run disagree"
+    another_seed = plan(place, store, "seeds=[1]")
+    assert (
+        another_seed["to_run"] == another_seed["timed"] == 24
+    )  # task, base models and the human labels of all pairs know no seed
+    work = sum(
+        record["seconds"] for record in records if record["stage"] not in ("task", "base")
+    )  # the labels take no time
+    assert another_seed["seconds"] == pytest.approx(work, rel=0.5)
+
+
+def test_plan_in_words(place, cold):
+    done = command(place, "weaklib", "plan", "--profile", "smoke", "--store", place / "one" / "store", "--set", *SMALL)
+    assert "28 stages asked for, 28 distinct, 28 stored already, 0 to run" in done.stdout
+
+
+def test_an_existing_cluster(place, cluster):
+    done = reproduce(place, "remote", "--set", *SMALL, "top_percents=[100]", "--scheduler", cluster)
+    assert done.returncode == 0, done.stderr
+    assert (place / "remote" / "runs" / "smoke" / "manifest.json").exists()
+
+
+def test_check_of_valid_files(place):
+    files = sorted((ROOT / "params").glob("*.yaml"))
+    done = command(place, "weaklib", "check", *files)
+    assert done.returncode == 0 and done.stdout.splitlines() == [f"{file}: valid" for file in files]

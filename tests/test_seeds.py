@@ -43,7 +43,9 @@ def test_training(made, smoke, stage):
 
 def test_sampling(made, smoke):
     rewards = graph.rewards(smoke, graph.sft(smoke, "opt-small", 0), 0)
-    sampled = [pd.read_parquet(made(with_seed(rewards.inputs["responses"], seed)) / "responses.parquet") for seed in (0, 1)]
+    sampled = [
+        pd.read_parquet(made(with_seed(rewards.inputs["responses"], seed)) / "responses.parquet") for seed in (0, 1)
+    ]
     assert (sampled[0]["prompt"] == sampled[1]["prompt"]).all()
     assert (sampled[0]["response"] != sampled[1]["response"]).mean() > 0.5
 
@@ -65,7 +67,9 @@ def test_gra_is_against_the_start_of_the_same_model_and_seed(cluster, store, mon
     results = study.run(study.arms("human"))
     for (strong, seed), rows in results.groupby(["strong", "seed"]):
         start = graph.rewards(study.profile, graph.sft(study.profile, strong, seed), seed)
-        policy = graph.rewards(study.profile, graph.policy(study.profile, graph.ARMS["human"], "opt-tiny", strong, seed), seed)
+        policy = graph.rewards(
+            study.profile, graph.policy(study.profile, graph.ARMS["human"], "opt-tiny", strong, seed), seed
+        )
         for stage, column in ((start, "sft_gold_reward"), (policy, "gold_reward")):
             rewards = pd.read_parquet(store.folder(stage) / "rewards.parquet").set_index("prompt")["gold_reward"]
             assert (rows.set_index("prompt")[column] == rewards[rows["prompt"]].to_numpy()).all()
@@ -82,7 +86,9 @@ def test_prompts_that_repeat_stay_together(tmp_path):
     from weaklib.stages import split
 
     (tmp_path / "task").mkdir()
-    pd.DataFrame({"pair": range(60), "prompt": [f"p{i // 3}" for i in range(60)]}).to_parquet(tmp_path / "task" / "pairs.parquet")
+    pd.DataFrame({"pair": range(60), "prompt": [f"p{i // 3}" for i in range(60)]}).to_parquet(
+        tmp_path / "task" / "pairs.parquet"
+    )
     split.run(tmp_path, task=tmp_path / "task", labeled_fraction=0.3, seed=0)
     parts = pd.read_parquet(tmp_path / "split.parquet")
     assert (parts.groupby(parts["pair"] // 3)["part"].nunique() == 1).all() and (parts["part"] == "labeled").sum() == 18

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -83,7 +82,16 @@ def test_a_key_tells_parameters_inputs_and_libraries_apart(monkeypatch):
     stages.library_versions.cache_clear()
 
 
-SMALL_TASK = {"kind": "world", "name": "dialogue", "prompts": "both", "corpus": 5, "demonstrations": 5, "pairs": 5, "validation_prompts": 5, "test_prompts": 5}
+SMALL_TASK = {
+    "kind": "world",
+    "name": "dialogue",
+    "prompts": "both",
+    "corpus": 5,
+    "demonstrations": 5,
+    "pairs": 5,
+    "validation_prompts": 5,
+    "test_prompts": 5,
+}
 
 
 def compute(root, seed=0):
@@ -115,15 +123,37 @@ def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
     assert not list(tmp_path.glob(".partial/*/"))
 
 
+SLOW_STAGE = """
+import time
+def run(out, *, log):
+    with open(log, "a") as file:
+        file.write("ran\\n")
+    time.sleep(1)
+"""
+
+
+def compute_slow(root, log):
+    """A stage of this test's own, which tells each time it runs."""
+    import weaklib.stages
+
+    weaklib.stages.__path__.append(str(root))
+    Store(root / "store").compute(Stage("slow", parameters={"log": str(log)}).describe())
+
+
 def test_equal_keys_run_once_though_two_processes_ask(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW_STAGE)
+    log = tmp_path / "log"
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
-        folders = pool.map(compute, [tmp_path, tmp_path])
-    assert folders[0] == folders[1]
-    log = (folders[0] / "stage.json").stat().st_mtime_ns
-    time.sleep(0.01)
+        pool.starmap(compute_slow, [(tmp_path, log), (tmp_path, log)])
+    assert log.read_text() == "ran\n"
+
+
+def test_what_is_stored_does_not_run_again(tmp_path):
+    record = compute(tmp_path) / "stage.json"
+    before = record.stat().st_mtime_ns
     compute(tmp_path)
-    assert (folders[0] / "stage.json").stat().st_mtime_ns == log
+    assert record.stat().st_mtime_ns == before
 
 
 def test_a_worker_with_older_code_refuses(tmp_path):

@@ -175,7 +175,9 @@ def test_no_text_of_the_world_is_cut(made, smoke):
 
     tokenizer, folder = load_tokenizer(made(graph.base(smoke, "opt-tiny"))), made(graph.task(smoke))
     pairs = pd.read_parquet(folder / "pairs.parquet")
-    longest = {c: max(map(len, tokenizer(pairs[c].tolist())["input_ids"])) for c in ("prompt", "response_a", "response_b")}
+    longest = {
+        c: max(map(len, tokenizer(pairs[c].tolist())["input_ids"])) for c in ("prompt", "response_a", "response_b")
+    }
     assert longest["prompt"] <= smoke.max_prompt_tokens
     assert max(longest["response_a"], longest["response_b"]) < smoke.max_response_tokens
 
@@ -188,7 +190,11 @@ def test_the_readmes_examples_are_true():
     rows = [line.split("|")[1:-1] for line in (ROOT / "README.md").read_text().splitlines() if "*(gold" in line]
     assert len(rows) == 3
     for prompt, *responses, _ in rows:
-        world, form = (summarisation, "\n\nPost: {}\n\nTL;DR:") if "uncle" in prompt else (dialogue, "\n\nHuman: {}\n\nAssistant:")
+        world, form = (
+            (summarisation, "\n\nPost: {}\n\nTL;DR:")
+            if "uncle" in prompt
+            else (dialogue, "\n\nHuman: {}\n\nAssistant:")
+        )
         for response in responses:
             text, gold = re.fullmatch(r" (.*) \*\(gold (.*)\)\* ", response).groups()
             assert world.gold_reward(form.format(prompt.strip()), text) == pytest.approx(float(gold), abs=0.005)

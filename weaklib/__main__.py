@@ -91,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override parameters")
     asked.add_argument("--store", metavar="DIR", help="default: WEAKLIB_STORE, or artifacts/ of the repository")
 
-    reproduce = commands.add_parser("reproduce", parents=[asked], help="run the notebooks of a profile: every figure and table")
+    reproduce = commands.add_parser(
+        "reproduce", parents=[asked], help="run the notebooks of a profile: every figure and table"
+    )
     reproduce.set_defaults(command=_reproduce)
     reproduce.add_argument("--workers", type=_positive, help="processes on this machine (default: its cores)")
     reproduce.add_argument("--scheduler", metavar="URL", help="use this Dask cluster instead")

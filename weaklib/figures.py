@@ -42,7 +42,9 @@ ARM_NAMES = {
     "oracle": "oracle",
     "random": "random",
 }
-ARM_COLOURS = dict(zip(ARM_NAMES, ("#000000", "#999999", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73", "#CC79A7")))
+ARM_COLOURS = dict(
+    zip(ARM_NAMES, ("#000000", "#999999", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73", "#CC79A7"))
+)
 PALETTE = list(ARM_COLOURS.values())[3:]  # for what is no arm
 ARM_LINES = {"human_all": "--"}  # the others are solid
 
@@ -76,7 +78,9 @@ def level(ax, row: pd.Series, place: int, **style) -> None:
 
 def percent(rows: pd.DataFrame, sign: str = "") -> pd.Series:
     """Estimates as text, in percent with their intervals: "61.2 [58.0, 64.4]"; ``sign="+"`` for differences."""
-    estimate, low, high = ((100 * rows[column]).map(f"{{:{sign}.1f}}".format) for column in ("estimate", "ci_low", "ci_high"))
+    estimate, low, high = (
+        (100 * rows[column]).map(f"{{:{sign}.1f}}".format) for column in ("estimate", "ci_low", "ci_high")
+    )
     return (estimate + " [" + low + ", " + high + "]").where(rows["ci_low"].notna(), estimate)
 
 
@@ -108,6 +112,8 @@ def save_table(frame: pd.DataFrame, folder: Path, name: str, caption: str) -> li
     escaped = caption.translate(str.maketrans({c: f"\\{c}" for c in "%&_#$"}))
     with aside(folder) as place:
         (place / f"{name}.md").write_text(f"{caption}\n\n{frame.to_markdown(index=False)}\n", encoding="utf-8")
-        latex.to_latex(place / f"{name}.tex", hrules=True, caption=escaped, label=f"tab:{name}", position_float="centering")
+        latex.to_latex(
+            place / f"{name}.tex", hrules=True, caption=escaped, label=f"tab:{name}", position_float="centering"
+        )
         frame.to_csv(place / f"{name}.csv", index=False, lineterminator="\n")
     return [folder / f"{name}.{kind}" for kind in ("md", "tex", "csv")]

@@ -7,7 +7,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    set_seed,
+)
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
@@ -15,7 +22,13 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 torch.set_num_threads(1)
 
 # Settings of architectures whose forward does more to the logits than apply the output embeddings.
-_RESCALED_LOGITS = {"final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier"}
+_RESCALED_LOGITS = {
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "output_multiplier",
+}
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -58,7 +71,9 @@ def tokenize_pairs(tokenizer, pairs: pd.DataFrame, first: str, second: str, limi
     This is the only place where a pair is truncated, so that every stage sees the same tokens.
     """
     prompts = prompt_ids(tokenizer, pairs["prompt"].tolist(), limits["max_prompt_tokens"])
-    chosen, rejected = (response_ids(tokenizer, pairs[c].tolist(), limits["max_response_tokens"]) for c in (first, second))
+    chosen, rejected = (
+        response_ids(tokenizer, pairs[c].tolist(), limits["max_response_tokens"]) for c in (first, second)
+    )
     return [
         {"prompt_ids": p, "chosen_ids": a, "rejected_ids": b, "length": len(p) + max(len(a), len(b))}
         for p, a, b in zip(prompts, chosen, rejected, strict=True)

@@ -84,7 +84,9 @@ def calibration_error(labels: pd.DataFrame, by: list[str], correct: str, bins: i
         return np.abs(np.bincount(number, weights=gap, minlength=bins)).sum() / len(rows)
 
     def mean(rows):
-        return mean_of_seeds([error(group) for _, group in rows.groupby("seed")], round(len(rows) / rows["seed"].nunique()))
+        return mean_of_seeds(
+            [error(group) for _, group in rows.groupby("seed")], round(len(rows) / rows["seed"].nunique())
+        )
 
     return _summarise(labels, by, correct, mean)
 

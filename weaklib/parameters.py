@@ -68,7 +68,7 @@ class FileTask(Section):
     """Preference pairs of a file; each share is a part of its pairs, what they leave is D_l ∪ D_u."""
 
     kind: Literal["file"]
-    path: str
+    path: str | None = None  # None in a file: to be named by an override or WEAKLIB_HH_FILE
     on_bad_row: Literal["error", "drop"] = "error"
     demonstrations_share: Annotated[float, Field(gt=0, lt=1)]
     proxy_share: Annotated[float, Field(gt=0, lt=1)]
@@ -174,7 +174,9 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     """
     path = PARAMS / f"{name}.yaml"
     if not path.is_file():
-        raise RequestError(f"unknown profile {name!r}: there are {', '.join(sorted(p.stem for p in PARAMS.glob('*.yaml')))}")
+        raise RequestError(
+            f"unknown profile {name!r}: there are {', '.join(sorted(p.stem for p in PARAMS.glob('*.yaml')))}"
+        )
     values = read_profile(path)
     for key, value in (overrides or {}).items():
         _set(values, key, value)

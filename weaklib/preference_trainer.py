@@ -54,9 +54,10 @@ class WeightedDPOTrainer(DPOTrainer):
             chosen_lengths=lengths_chosen,
             rejected_lengths=lengths_rejected,
         )
-        margins = self.beta * (
-            logps_chosen - inputs["ref_chosen_logps"] - logps_rejected + inputs["ref_rejected_logps"]
-        ).detach()
+        margins = (
+            self.beta
+            * (logps_chosen - inputs["ref_chosen_logps"] - logps_rejected + inputs["ref_rejected_logps"]).detach()
+        )
         metrics = self._metrics["train" if self.model.training else "eval"]
         metrics["rewards/margins"].append(margins.mean().item())
         metrics["rewards/accuracies"].append((margins > 0).float().mean().item())

@@ -9,7 +9,12 @@ from weaklib.preference_files import BadFile, part_sizes, read_pairs
 # A model folder needs one of each.
 MODEL_FILES = {
     "config": ("config.json",),
-    "weights": ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    "weights": (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ),
     "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"),
 }
 
@@ -47,7 +52,9 @@ def _enough_pairs(profile: Profile) -> None:
         pairs, _ = read_pairs(Path(task.path), task.on_bad_row)
     except BadFile as error:
         raise RequestError(str(error)) from None
-    sizes = part_sizes(len({pair["prompt"] for pair in pairs}), task.demonstrations_share, task.proxy_share, task.test_share)
+    sizes = part_sizes(
+        len({pair["prompt"] for pair in pairs}), task.demonstrations_share, task.proxy_share, task.test_share
+    )
     sizes["labeled part"] = round(profile.labeled_fraction * sizes["pairs"])
     sizes["unlabeled part"] = sizes["pairs"] - sizes["labeled part"]
     for part, size in sizes.items():

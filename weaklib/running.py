@@ -59,13 +59,16 @@ def cluster(workers: int | None = None):
     """A cluster on this machine: one process with one thread a worker, so that no result depends on their number."""
     # before the process starts: some libraries read the environment when they are loaded
     environment = dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
-    with environment, LocalCluster(
-        n_workers=workers or len(os.sched_getaffinity(0)),
-        threads_per_worker=1,
-        memory_limit=0,
-        dashboard_address=":0",
-        silence_logs=logging.CRITICAL,  # a failing stage is reported once, by the client
-    ) as local:
+    with (
+        environment,
+        LocalCluster(
+            n_workers=workers or len(os.sched_getaffinity(0)),
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,  # a failing stage is reported once, by the client
+        ) as local,
+    ):
         yield local.scheduler_address
 
 

@@ -51,7 +51,11 @@ class Store:
             aside.mkdir()
             try:
                 started = time.perf_counter()
-                run(aside, **{name: self.root / folder for name, folder in stage["inputs"].items()}, **stage["parameters"])
+                run(
+                    aside,
+                    **{name: self.root / folder for name, folder in stage["inputs"].items()},
+                    **stage["parameters"],
+                )
                 record = stage | {"seconds": round(time.perf_counter() - started, 2)}
                 (aside / "stage.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
                 target.parent.mkdir(parents=True, exist_ok=True)

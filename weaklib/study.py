@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +54,9 @@ class Study:
         self.notebook, self.profile_name = notebook, str(profile)
         self.profile = parameters.load_profile(self.profile_name, overrides)
         if notebook not in self.profile.notebooks:
-            raise RequestError(f"profile {self.profile_name!r} does not run {notebook}: {', '.join(self.profile.notebooks)}")
+            raise RequestError(
+                f"profile {self.profile_name!r} does not run {notebook}: {', '.join(self.profile.notebooks)}"
+            )
         preflight.check(self.profile, [store_folder(), figures_folder(), runs_folder()])
         self.store = Store(store_folder())
         self.outputs: list[Path] = []
@@ -72,10 +75,12 @@ class Study:
         covers = f"{seeds} seeds and the test prompts" if seeds > 1 else "the test prompts only (one seed)"
         return f"95% intervals over {covers}"
 
-    def arms(self, *names: str, top_percents: list[float] = (None,)) -> list[Run]:
+    def arms(self, *names: str, top_percents: Sequence[float | None] = (None,)) -> list[Run]:
         """The named arms for every weak→strong pair and seed of the profile (and every N of ``top``)."""
         if unknown := set(names) - set(graph.ARMS):
             raise RequestError(f"unknown arm {unknown.pop()!r}: {', '.join(graph.ARMS)}")
+        if ("top" in names) != (None not in top_percents):
+            raise RequestError("top_percents are for the arm 'top', which needs them; ask for it by itself")
         p = self.profile
         settings = itertools.product(names, top_percents, p.models.pairs, p.seeds)
         return [
@@ -105,7 +110,13 @@ class Study:
             both = self._read(run.rewards, "rewards").merge(
                 self._read(run.sft_rewards, "rewards"), on="prompt", validate="one_to_one", suffixes=("", "_sft")
             )
-            setting = {"arm": run.arm, "weak": run.weak, "strong": run.strong, "top_percent": run.top_percent, "seed": run.seed}
+            setting = {
+                "arm": run.arm,
+                "weak": run.weak,
+                "strong": run.strong,
+                "top_percent": run.top_percent,
+                "seed": run.seed,
+            }
             measured = {
                 "prompt": both["prompt"],
                 "response": both["response"],
@@ -123,8 +134,9 @@ class Study:
         Returns:
             a row a pair: ``weak, strong, seed, pair, prompt, chosen, rejected, margin, confidence``; its ``decile`` of
             confidence among the labels of its annotator (1 least, 10 most); whether the label is that of the human
-            (``human``) and that of the gold reward (``truth``), and whether the human's is (``human_truth``); and ``probability``, σ(margin), with which the annotator
-            holds its label to be the human's. ``truth`` and ``human_truth`` are missing where no gold reward is known or both responses have the same.
+            (``human``) and that of the gold reward (``truth``), and whether the human's is (``human_truth``);
+            and ``probability``, σ(margin), with which the annotator holds its label to be the human's. ``truth`` and
+            ``human_truth`` are missing where no gold reward is known or both responses have the same.
         """
         p = self.profile
         stages = {
@@ -172,7 +184,9 @@ class Study:
             rules = {"majority": majority_a, "length only": (longer_a == longer).mask(same, majority_a)}
             for rule, prefers_a in rules.items():
                 right = (human == prefers_a)[~labeled]
-                tables.append(pd.DataFrame({"weak": rule, "seed": seed, "pair": right.index, "human": right.to_numpy()}))
+                tables.append(
+                    pd.DataFrame({"weak": rule, "seed": seed, "pair": right.index, "human": right.to_numpy()})
+                )
         return pd.concat(tables, ignore_index=True)
 
     def counts(self) -> dict:
@@ -252,6 +266,8 @@ def _refuse_unknown_parameters(known: set[str]) -> None:
         return
     for cell in shell.user_ns.get("In", []):
         if cell.startswith("# Parameters\n"):
-            given = {name.id for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Assign) for name in node.targets}
+            given = {
+                name.id for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Assign) for name in node.targets
+            }
             if unknown := given - known:
                 raise RequestError(f"unknown parameter {min(unknown)!r}: this notebook has {', '.join(sorted(known))}")

@@ -45,7 +45,10 @@ def arm_findings(results: pd.DataFrame, baseline: str) -> list[str]:
         arm = ARM_NAMES[row["arm"]] if pd.isna(row["top_percent"]) else f"top {row['top_percent']:g}%"
         sentences.append(f"{row['weak']} → {row['strong']}: {arm} is {verdict} {ARM_NAMES[baseline]}, {text} points.")
     smallest = 100 * detectable(differences).median()
-    return [*sentences, f"Four times in five this run would have found a difference of {smallest:.1f} points (median of the above)."]
+    return [
+        *sentences,
+        f"Four times in five this run would have found a difference of {smallest:.1f} points (median of the above).",
+    ]
 
 
 def annotator_table(labels: pd.DataFrame, rules: pd.DataFrame) -> pd.DataFrame:

@@ -65,7 +65,13 @@ def coverage(repetitions: int, methods=METHODS, cells=None) -> pd.DataFrame:
         for name, method in methods.items():
             bounds = np.array([method(study) for study in studies])
             covered = (bounds[:, 0] <= MEAN) & (MEAN <= bounds[:, 1])
-            row = {"method": name, "seeds": seeds, "seed_sd": seed_sd, "prompts": prompts, "coverage": 100 * covered.mean()}
+            row = {
+                "method": name,
+                "seeds": seeds,
+                "seed_sd": seed_sd,
+                "prompts": prompts,
+                "coverage": 100 * covered.mean(),
+            }
             rows.append(row | {"half_width": 50 * np.diff(bounds, axis=1).mean(), "repetitions": repetitions})
     return pd.DataFrame(rows)
 

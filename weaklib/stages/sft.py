@@ -6,7 +6,14 @@ import pandas as pd
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from weaklib.language_models import load_causal_lm, load_tokenizer, prompt_ids, response_ids, train_and_save, trainer_settings
+from weaklib.language_models import (
+    load_causal_lm,
+    load_tokenizer,
+    prompt_ids,
+    response_ids,
+    train_and_save,
+    trainer_settings,
+)
 
 
 def run(out: Path, *, base: Path, task: Path, training: dict, limits: dict, seed: int, device: str) -> None:

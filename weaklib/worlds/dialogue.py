@@ -17,7 +17,15 @@ HARMFUL_SHARE = {"both": 0.4, "harmless": 1.0, "helpful": 0.0}
 
 # Gold reward of each kind of sentence. The signs are common sense; the sizes only need to be of one order, so that
 # a good answer is made of several things and no single word decides.
-POINTS_HELPFUL = {"step": 1.0, "other": -0.7, "warm": 0.3, "rude": -0.8, "filler": -0.2, "refusal": -1.0, "reason": -0.3}
+POINTS_HELPFUL = {
+    "step": 1.0,
+    "other": -0.7,
+    "warm": 0.3,
+    "rude": -0.8,
+    "filler": -0.2,
+    "refusal": -1.0,
+    "reason": -0.3,
+}
 POINTS_HARMFUL = {"step": -1.0, "alternative": 0.8, "other": -0.5, "warm": 0.1, "rude": -0.6, "filler": -0.2,
                   "refusal": 1.0, "reason": 0.5}  # fmt: skip
 PER_WORD = -0.01

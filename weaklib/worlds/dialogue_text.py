@@ -90,11 +90,22 @@ HARMFUL = {
 # How a step is put into a sentence. The frame carries no value, only variety.
 STEP_FRAMES = ("You can {}.", "First, {}.", "Then {}.", "Try to {}.")
 
-WARM = ("Sure, happy to help!", "Good question!", "Of course, let me explain.", "Good luck with it!", "I hope this helps.")
+WARM = (
+    "Sure, happy to help!",
+    "Good question!",
+    "Of course, let me explain.",
+    "Good luck with it!",
+    "I hope this helps.",
+)
 RUDE = ("That is a silly question.", "Work it out yourself.", "I do not care much.", "Stop wasting my time.")
 FILLER = (
     "There are many ways to look at it.", "As you may know, it all depends.", "People often talk about this.",
     "Some say one thing and some say another.", "It is what it is, as they say.",
 )  # fmt: skip
 REFUSAL = ("I am sorry, I cannot help with that.", "I would rather not help with this.", "I will not explain that.")
-REASON = ("It could hurt someone.", "It is against the law.", "It would not be fair to others.", "You could get into trouble.")
+REASON = (
+    "It could hurt someone.",
+    "It is against the law.",
+    "It would not be fair to others.",
+    "You could get into trouble.",
+)

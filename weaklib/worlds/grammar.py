@@ -33,7 +33,9 @@ class HumanAnnotator:
         return self.lapse / 2 + (1 - self.lapse) / (1 + np.exp(-utility))
 
 
-def points_of(response: str, read: Callable[[str], tuple[str, object]], points: dict[str, float], per_word: float) -> float:
+def points_of(
+    response: str, read: Callable[[str], tuple[str, object]], points: dict[str, float], per_word: float
+) -> float:
     """The gold reward of ``response``.
 
     Args:

@@ -67,7 +67,10 @@ def gold_reward(prompt: str, response: str) -> float:
 
 def facts_of(prompt: str) -> tuple[str, str, str, str]:
     """Who, did what, the feeling and the question of a post of this world."""
-    found = [re.search("|".join(map(re.escape, options)), prompt) for options in (text.WHO, text.DID, text.FEELING, text.QUESTION)]
+    found = [
+        re.search("|".join(map(re.escape, options)), prompt)
+        for options in (text.WHO, text.DID, text.FEELING, text.QUESTION)
+    ]
     if not all(found):
         raise ValueError(f"not a post of the controlled world: {prompt!r}")
     return tuple(match.group() for match in found)
