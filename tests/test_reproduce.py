@@ -284,3 +284,13 @@ def test_check_of_valid_files(place):
     files = sorted((ROOT / "params").glob("*.yaml"))
     done = command(place, "weaklib", "check", *files)
     assert done.returncode == 0 and done.stdout.splitlines() == [f"{file}: valid" for file in files]
+
+
+def test_tables_are_latex_that_pdflatex_reads(place, cold):
+    for file in (place / "one" / "figures" / "smoke" / "tables" / NOTEBOOK).glob("*.tex"):
+        table = file.read_text()
+        assert table.isascii() and "\\toprule" in table and "nan" not in table.lower()
+        assert not re.search(r"(?<!\\)[%_]", table.replace(r"\label{tab:" + file.stem, ""))
+        columns = table.split("\\begin{tabular}{")[1].split("}")[0]
+        rows = [line for line in table.splitlines() if line.endswith(r"\\")]
+        assert rows and all(line.count("&") - line.count(r"\&") == len(columns) - 1 for line in rows)

@@ -106,14 +106,17 @@ def save_csv(frame: pd.DataFrame, folder: Path, name: str) -> Path:
     return folder / f"{name}.csv"
 
 
+# Characters that pdflatex does not know as they are.
+LATEX = str.maketrans({"→": r"$\rightarrow$", "β": r"$\beta$", "–": "--", "−": "$-$", "“": "``", "”": "''"})
+
+
 def save_table(frame: pd.DataFrame, folder: Path, name: str, caption: str) -> list[Path]:
     """Writes ``frame`` (cells as they shall be read) as Markdown, LaTeX (booktabs) and CSV."""
     latex = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     escaped = caption.translate(str.maketrans({c: f"\\{c}" for c in "%&_#$"}))
+    table = latex.to_latex(hrules=True, caption=escaped, label=f"tab:{name}", position_float="centering")
     with aside(folder) as place:
         (place / f"{name}.md").write_text(f"{caption}\n\n{frame.to_markdown(index=False)}\n", encoding="utf-8")
-        latex.to_latex(
-            place / f"{name}.tex", hrules=True, caption=escaped, label=f"tab:{name}", position_float="centering"
-        )
+        (place / f"{name}.tex").write_text(table.translate(LATEX), encoding="utf-8")
         frame.to_csv(place / f"{name}.csv", index=False, lineterminator="\n")
     return [folder / f"{name}.{kind}" for kind in ("md", "tex", "csv")]

@@ -69,10 +69,10 @@ class Study:
         """What the gold reward is here, for axes and captions."""
         return "gold reward" if self.profile.task.kind == "world" else "proxy reward"
 
-    def interval_note(self) -> str:
-        """What the intervals of this run cover, for captions."""
+    def interval_note(self, units: str = "test prompts") -> str:
+        """What the intervals of this run cover, for captions; ``units`` are what was scored."""
         seeds = len(self.profile.seeds)
-        covers = f"{seeds} seeds and the test prompts" if seeds > 1 else "the test prompts only (one seed)"
+        covers = f"{seeds} seeds and the {units}" if seeds > 1 else f"the {units} only (one seed)"
         return f"95% intervals over {covers}"
 
     def arms(self, *names: str, top_percents: Sequence[float | None] = (None,)) -> list[Run]:

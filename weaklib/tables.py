@@ -27,7 +27,7 @@ def arm_table(results: pd.DataFrame, baseline: str) -> pd.DataFrame:
             "N (%)": _text(table["top_percent"], "{:g}"),
             "GRA (%)": percent(table),
             f"minus {ARM_NAMES[baseline]} (points)": table["minus"].fillna("–"),
-            "p (Holm)": _text(table["p_holm"], "{:.3f}"),
+            "p (Holm)": _text(table["p_holm"], "{:.3f}").replace("0.000", "<0.001"),
             "GRA at equal length (%)": percent(controlled),
             "words a response": _text(table["words"], "{:.1f}"),
         }

@@ -32,7 +32,7 @@ def seed_means(scores):
     return means.mean() - half, means.mean() + half
 
 
-def crossed_bootstrap(scores, draws=400):
+def crossed_bootstrap(scores, draws=200):
     """Percentiles of the mean over resampled seeds and resampled prompts."""
     rng = np.random.default_rng(0)
     seeds, prompts = scores.shape
