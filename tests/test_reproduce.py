@@ -294,3 +294,12 @@ def test_tables_are_latex_that_pdflatex_reads(place, cold):
         columns = table.split("\\begin{tabular}{")[1].split("}")[0]
         rows = [line for line in table.splitlines() if line.endswith(r"\\")]
         assert rows and all(line.count("&") - line.count(r"\&") == len(columns) - 1 for line in rows)
+
+
+def test_the_stored_notebook_is_clean(place, cold):
+    """No warning, no traceback, and a progress bar in one line."""
+    notebook = nbformat.read(place / "one" / "runs" / "smoke" / f"{NOTEBOOK}.ipynb", 4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    streams = [output for output in outputs if output.output_type == "stream"]
+    assert outputs and {output.name for output in streams} == {"stdout"}
+    assert not any("\r" in output.text for output in streams)

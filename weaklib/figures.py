@@ -85,8 +85,9 @@ def percent(rows: pd.DataFrame, sign: str = "") -> pd.Series:
 
 
 def readable(frame: pd.DataFrame):
-    """A table of long texts that a notebook shows whole."""
-    return frame.style.hide(axis="index").set_properties(**{"text-align": "left", "white-space": "pre-wrap"})
+    """A table that a notebook shows whole, long texts in lines; what is missing is a dash."""
+    style = frame.style.hide(axis="index").format(na_rep="–", precision=3)
+    return style.set_properties(**{"text-align": "left", "white-space": "pre-wrap"})
 
 
 def save_figure(figure: Figure, folder: Path, name: str, title: str, key: str) -> list[Path]:

@@ -64,6 +64,7 @@ def _execute(notebook: Path, folder: Path, profile: str, overrides: dict) -> dic
                 {"profile": profile, "overrides": overrides},
                 progress_bar=False,
                 stdout_file=sys.stdout,
+                coalesce_streams=True,  # a progress bar is one line of the stored notebook, not hundreds
             )
         except PapermillExecutionError as error:
             if error.ename == "RequestError":
