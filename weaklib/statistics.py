@@ -34,7 +34,8 @@ def crossed_mean(scores: np.ndarray, bounds: tuple[float, float]) -> Estimate:
     Seeds and prompts are both samples, and the prompts are the same for every seed, so
     Var(mean) = (MS_seeds + MS_prompts − MS_residual)/(S·P). Each part is known from its own number of draws: the half-width is
     √(t²_{S−1}·(MS_seeds − MS_residual/2) + t²_{P−1}·(MS_prompts − MS_residual/2))/√(S·P), after Howe (1974),
-    with the residual that both mean squares contain taken half from each. With one seed it covers prompts only.
+    with the residual that both mean squares contain taken half from each. It is at least t_{P−1}·√(MS_prompts/(S·P)), what
+    seeds that do not differ at all would leave: few seeds can look alike by chance. With one seed it covers prompts only.
 
     Args:
         scores: shape (S, P), P at least 2, no missing value; a share is a mean of 0, ½ and 1.
@@ -46,13 +47,15 @@ def crossed_mean(scores: np.ndarray, bounds: tuple[float, float]) -> Estimate:
         return _estimate(mean, scores.var(ddof=1) / prompts, prompts - 1, seeds, prompts, bounds)
     by_seed, by_prompt = scores.mean(axis=1), scores.mean(axis=0)
     residual = scores - by_seed[:, None] - by_prompt[None, :] + mean
-    half_residual = (residual**2).sum() / (seeds - 1) / (prompts - 1) / 2
-    of_seeds = max(prompts * by_seed.var(ddof=1) - half_residual, 0.0) / (seeds * prompts)
-    of_prompts = max(seeds * by_prompt.var(ddof=1) - half_residual, 0.0) / (seeds * prompts)
-    variance = of_seeds + of_prompts
+    of_prompts = seeds * by_prompt.var(ddof=1) / (seeds * prompts)
+    half_residual = (residual**2).sum() / (seeds - 1) / (prompts - 1) / 2 / (seeds * prompts)
+    seeds_part = max(prompts * by_seed.var(ddof=1) / (seeds * prompts) - half_residual, 0.0)
+    prompts_part = max(of_prompts - half_residual, 0.0)
+    variance = max(seeds_part + prompts_part, of_prompts)
     if not variance:
         return _estimate(mean, 0.0, prompts - 1, seeds, prompts, bounds)
-    half = np.hypot(_quantile(seeds - 1) * np.sqrt(of_seeds), _quantile(prompts - 1) * np.sqrt(of_prompts))
+    half = np.hypot(_quantile(seeds - 1) * np.sqrt(seeds_part), _quantile(prompts - 1) * np.sqrt(prompts_part))
+    half = max(half, _quantile(prompts - 1) * np.sqrt(of_prompts))
     return _estimate(mean, variance, _freedom(half / np.sqrt(variance)), seeds, prompts, bounds)
 
 
