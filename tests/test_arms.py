@@ -111,3 +111,8 @@ def test_the_start_does_not_depend_on_the_labelled_share(smoke):
 def test_the_humans_arm_does_not_depend_on_the_annotator(smoke):
     human = [graph.policy(smoke, graph.ARMS["human"], weak, "opt-small", 0).key for weak in ("opt-tiny", "qwen2-tiny")]
     assert human[0] == human[1]
+
+
+def test_all_weak_labels_are_the_weak_arm(smoke):
+    top, weak = (graph.policy(smoke, graph.ARMS[a], "opt-tiny", "opt-small", 0, n) for a, n in (("top", 100), ("weak", None)))
+    assert top.key == weak.key != graph.policy(smoke, graph.ARMS["top"], "opt-tiny", "opt-small", 0, 99).key

@@ -106,9 +106,10 @@ def policy(p: Profile, arm: Arm, weak: str, strong: str, seed: int, top_percent:
         "labels": labels(p, arm.labels, arm.part, seed, weak),
         "reference": reference(p, strong, seed),
     }
+    everything = arm.weighting == "top" and top_percent == 100  # the same training as the arm weak
     parameters = {
-        "weighting": arm.weighting,
-        "top_percent": top_percent,
+        "weighting": "none" if everything else arm.weighting,
+        "top_percent": None if everything else top_percent,
         "objective": p.objective,
         "beta": p.beta,
         "label_smoothing": p.label_smoothing if p.objective == "rdpo" else 0.0,
