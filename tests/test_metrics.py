@@ -164,3 +164,11 @@ def test_intervals_cover():
     table = coverage(300, {"random effects": random_effects, "seeds ignored": pooled}, [(5, 3, 500), (5, 6, 500)])
     found = table.pivot(index="seed_sd", columns="method", values="coverage")
     assert (found["random effects"] >= 91).all() and (found["seeds ignored"] < 80).all()
+
+
+def test_the_kept_simulation_covers_in_every_cell():
+    from weaklib.paths import ROOT
+
+    table = pd.read_csv(ROOT / "tests" / "bench" / "coverage.csv")
+    chosen = table[table["method"] == "random effects"]
+    assert len(chosen) == 27 and chosen["coverage"].between(93, 97).all() and (chosen["repetitions"] >= 2000).all()
