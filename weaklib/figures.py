@@ -76,6 +76,12 @@ def level(ax, row: pd.Series, place: int, **style) -> None:
     ax.errorbar(x, row["estimate"] * 100, yerr=error, transform=at, clip_on=False, capsize=2, fmt="_", **style)
 
 
+def shared_legend(figure: Figure, axes, columns: int) -> None:
+    """One legend above the figure for what the given ``axes`` draw."""
+    handles, labels = map(sum, zip(*(ax.get_legend_handles_labels() for ax in axes)), ([], []))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
 def percent(rows: pd.DataFrame, sign: str = "") -> pd.Series:
     """Estimates as text, in percent with their intervals: "61.2 [58.0, 64.4]"; ``sign="+"`` for differences."""
     estimate, low, high = (
@@ -86,7 +92,8 @@ def percent(rows: pd.DataFrame, sign: str = "") -> pd.Series:
 
 def readable(frame: pd.DataFrame):
     """A table that a notebook shows whole, long texts in lines; what is missing is a dash."""
-    style = frame.style.hide(axis="index").format(na_rep="–", precision=3)
+    style = frame.style.hide(axis="index").format(lambda v: f"{v:.4g}" if isinstance(v, float) else v, na_rep="–")
+    style = style.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
     return style.set_properties(**{"text-align": "left", "white-space": "pre-wrap"})
 
 

@@ -20,7 +20,7 @@ def arm_table(results: pd.DataFrame, baseline: str) -> pd.DataFrame:
     controlled = gra(results, SETTING, length_controlled=True)
     words = results.groupby(SETTING, dropna=False, sort=False)["words"].mean().rename("words").reset_index()
     table = table.merge(difference[[*SETTING, "minus", "p_holm"]], how="left", on=SETTING).merge(words, on=SETTING)
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "weak → strong": table["weak"] + " → " + table["strong"],
             "arm": table["arm"].map(ARM_NAMES),
@@ -32,6 +32,7 @@ def arm_table(results: pd.DataFrame, baseline: str) -> pd.DataFrame:
             "words a response": _text(table["words"], "{:.1f}"),
         }
     )
+    return shown.sort_values("weak → strong", kind="stable", ignore_index=True)
 
 
 def arm_findings(results: pd.DataFrame, baseline: str) -> list[str]:
