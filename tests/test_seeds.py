@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from weaklib import graph
+from weaklib.stage import upstream
 from weaklib.study import Study
 
 
@@ -52,13 +53,21 @@ def test_sampling(made, smoke):
 
 def test_a_studys_seed_reaches_every_stage(smoke):
     """From the arm down: nothing but the task and the base models is shared by two seeds."""
-    from weaklib.stage import upstream
-
     stages = []
     for seed in (0, 1):
         rewards = graph.rewards(smoke, graph.policy(smoke, graph.ARMS["weak"], "opt-tiny", "opt-small", seed), seed)
         stages.append({(stage.name, stage.key) for stage in upstream([rewards])})
     assert {name for name, _ in stages[0] & stages[1]} == {"task", "base"}
+
+
+@pytest.mark.parametrize("arm", ["weak", "random"])
+def test_every_stage_of_an_arm_is_given_the_studys_seed(smoke, arm):
+    """Its own, not only by way of its inputs."""
+    rewards = graph.rewards(smoke, graph.policy(smoke, graph.ARMS[arm], "opt-tiny", "opt-small", 7), 7)
+    given = {stage.name: stage.parameters["seed"] for stage in upstream([rewards]) if "seed" in stage.parameters}
+    shared = {"task": 0, "base": 0}
+    drawn = {name: 7 for name in ("split", "sft", "policy", "responses", "annotator" if arm == "weak" else "labels")}
+    assert given == shared | drawn
 
 
 def test_gra_is_against_the_start_of_the_same_model_and_seed(cluster, store, monkeypatch):
