@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from weaklib.metrics import calibration_error, gra, gra_difference, share_correct, wins
+from weaklib.metrics import calibration_error, gra, gra_difference, share_correct, share_difference, wins
 from weaklib.statistics import correct_family, crossed_mean, detectable
 
 
@@ -111,6 +111,16 @@ def test_length_controlled_gra_takes_length_out():
 def test_length_controlled_gra_without_differences_is_gra():
     rows = results(human=[[2.0, 0.0, 2.0, 1.0]])
     assert gra(rows, ["arm"], length_controlled=True).equals(gra(rows, ["arm"]))
+
+
+def test_labels_against_a_rule_on_the_same_pairs():
+    """Right where the rule is right, and on one pair more of four: +25 points; order of rows does not matter."""
+    labels = pd.DataFrame({"weak": "w", "seed": 0, "pair": [0, 1, 2, 3], "human": [True, True, True, False]})
+    rule = pd.DataFrame({"weak": "rule", "seed": 0, "pair": [3, 2, 1, 0], "human": [False, False, True, True]})
+    row = share_difference(labels, rule, ["weak"], "human").iloc[0]
+    assert row["estimate"] == 0.25 and row["ci_low"] < 0 < row["ci_high"]
+    with pytest.raises(ValueError, match="missing in 1 of 4"):
+        share_difference(labels, rule.head(3), ["weak"], "human")
 
 
 def test_calibration_error_by_hand():

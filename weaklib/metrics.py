@@ -70,6 +70,17 @@ def share_correct(labels: pd.DataFrame, by: list[str], correct: str) -> pd.DataF
     return _summarise(labels, by, correct, mean)
 
 
+def share_difference(labels: pd.DataFrame, rule: pd.DataFrame, by: list[str], correct: str) -> pd.DataFrame:
+    """How much more often ``labels`` are right than those of ``rule`` on the same pairs and seeds, one row a group."""
+    both = labels.merge(rule[["seed", "pair", correct]], on=["seed", "pair"], how="left", suffixes=("", "_rule"))
+    both["difference"] = both[correct].astype(float) - both[f"{correct}_rule"].astype(float)
+
+    def mean(rows):
+        return nested_mean([group["difference"].to_numpy() for _, group in rows.groupby("seed")], (-1, 1))
+
+    return _summarise(both, by, "difference", mean)
+
+
 def calibration_error(labels: pd.DataFrame, by: list[str], correct: str, bins: int = 10) -> pd.DataFrame:
     """Expected calibration error of σ(margin) as the probability that a label is right (``correct``), a row a group.
 

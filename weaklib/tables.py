@@ -3,7 +3,7 @@
 import pandas as pd
 
 from weaklib.figures import ARM_NAMES, percent
-from weaklib.metrics import calibration_error, gra, gra_difference, share_correct
+from weaklib.metrics import calibration_error, gra, gra_difference, share_correct, share_difference
 from weaklib.statistics import LEVEL, correct_family, detectable
 
 SETTING = ["arm", "weak", "strong", "top_percent"]
@@ -61,13 +61,13 @@ def annotator_table(labels: pd.DataFrame, rules: pd.DataFrame) -> pd.DataFrame:
 
 
 def annotator_findings(labels: pd.DataFrame, rules: pd.DataFrame) -> list[str]:
-    """Whether each annotator is better than the best rule that reads nothing."""
-    best = share_correct(rules, ["weak"], "human").nlargest(1, "estimate").iloc[0]
+    """Whether each annotator is better than the best rule that reads nothing, on the same pairs."""
+    best = share_correct(rules, ["weak"], "human").nlargest(1, "estimate").iloc[0]["weak"]
+    difference = share_difference(labels, rules[rules["weak"] == best], ["weak"], "human")
     sentences = []
-    for row in share_correct(labels, ["weak"], "human").to_dict("records"):
-        verdict = "better than" if row["ci_low"] > best["estimate"] else "not shown to be better than"
-        share = f"{100 * row['estimate']:.1f}% against {100 * best['estimate']:.1f}%"
-        sentences.append(f"{row['weak']} is {verdict} the rule “{best['weak']}”, which reads nothing: {share}.")
+    for text, row in zip(percent(difference, "+"), difference.to_dict("records")):
+        verdict = "better than" if row["ci_low"] > 0 else "not shown to be better than"
+        sentences.append(f"{row['weak']} is {verdict} the rule “{best}”, which reads nothing: {text} points.")
     return sentences
 
 
