@@ -116,3 +116,44 @@ def test_the_humans_arm_does_not_depend_on_the_annotator(smoke):
 def test_all_weak_labels_are_the_weak_arm(smoke):
     top, weak = (graph.policy(smoke, graph.ARMS[a], "opt-tiny", "opt-small", 0, n) for a, n in (("top", 100), ("weak", None)))
     assert top.key == weak.key != graph.policy(smoke, graph.ARMS["top"], "opt-tiny", "opt-small", 0, 99).key
+
+
+def test_a_local_folder_is_a_base_model_like_any_other(made, smoke, store):
+    """In the hub's format: a folder that another library saved; weak and strong by the call that makes them here."""
+    folder = made(graph.base(smoke, "opt-small"))
+    p = load_profile("smoke", {"seeds": [0], "models.weak": str(folder), "models.strong": str(folder)})
+    ((weak, strong),) = p.models.pairs
+    base = made(graph.base(p, weak))
+    assert (base / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    policy = graph.policy(p, graph.ARMS["cw"], weak, strong, 0)
+    rewards = pd.read_parquet(made(graph.rewards(p, policy, 0)) / "rewards.parquet")
+    assert len(rewards) == smoke.task.test_prompts and rewards["gold_reward"].notna().all()
+
+
+def test_a_changed_folder_is_another_model(made, smoke, tmp_path):
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(made(graph.base(smoke, "opt-tiny")), folder)
+    before = graph.base(smoke, str(folder)).key
+    (folder / "generation_config.json").write_text("{}")
+    graph._folder_hash.cache_clear()
+    graph._hash.cache_clear()
+    assert graph.base(smoke, str(folder)).key != before
+
+
+@pytest.mark.parametrize("objective", ["dpo", "ipo", "rdpo"])
+def test_every_objective_trains_a_policy_of_its_own(made, objective):
+    p = load_profile(
+        "smoke", {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small", "objective": objective}
+    )
+    folder = made(graph.policy(p, graph.ARMS["cw"], "opt-tiny", "opt-small", 0))
+    start = made(graph.sft(p, "opt-small", 0))
+    assert (folder / "model.safetensors").read_bytes() != (start / "model.safetensors").read_bytes()
+    assert (folder / "training_log.json").stat().st_size > 10
+
+
+def test_the_file_of_hh_file_may_be_named_by_the_environment(monkeypatch):
+    monkeypatch.setenv("WEAKLIB_HH_FILE", "some/pairs.jsonl")
+    assert load_profile("hh-file").task.path == "some/pairs.jsonl"
+    assert load_profile("hh-file", {"task.path": "other.jsonl"}).task.path == "other.jsonl"
