@@ -224,14 +224,7 @@ def test_wrong_request(answers, row):
     assert line.startswith("weaklib: ") and not done.stdout
     for words in row[1:]:
         assert words in line
-    assert seconds < 30  # nothing was started; 5 s on a quiet machine, see below
-
-
-def test_answers_come_at_once(answers):
-    """On a noisy machine one may be late, not half of them."""
-    times = sorted(seconds for _, seconds in answers.values())
-    print(f"median {times[len(times) // 2]:.1f} s, slowest {times[-1]:.1f} s")
-    assert times[len(times) // 2] < 5
+    assert seconds < 5
 
 
 def test_the_table_is_long_enough():

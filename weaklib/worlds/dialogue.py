@@ -12,7 +12,7 @@ from weaklib.worlds.grammar import HumanAnnotator, distinct, normal, pick, point
 
 HUMAN = HumanAnnotator(temperature=1.3)
 
-# Share of prompts that ask for something harmful where both kinds are asked for, as in the papers' HH-RLHF.
+# Share of prompts that ask for something harmful. Both kinds together are the papers' HH-RLHF; 0.4 is our choice.
 HARMFUL_SHARE = {"both": 0.4, "harmless": 1.0, "helpful": 0.0}
 
 # Gold reward of each kind of sentence. The signs are common sense; the sizes only need to be of one order, so that
