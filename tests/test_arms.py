@@ -114,7 +114,9 @@ def test_the_humans_arm_does_not_depend_on_the_annotator(smoke):
 
 
 def test_all_weak_labels_are_the_weak_arm(smoke):
-    top, weak = (graph.policy(smoke, graph.ARMS[a], "opt-tiny", "opt-small", 0, n) for a, n in (("top", 100), ("weak", None)))
+    top, weak = (
+        graph.policy(smoke, graph.ARMS[a], "opt-tiny", "opt-small", 0, n) for a, n in (("top", 100), ("weak", None))
+    )
     assert top.key == weak.key != graph.policy(smoke, graph.ARMS["top"], "opt-tiny", "opt-small", 0, 99).key
 
 

@@ -53,6 +53,7 @@ TABLE = [
     (f"{SMOKE} --set models.weak=7", "override models.weak: Input should be a valid list (got 7)"),
     (f"{SMOKE} --set policy.batch_size=1.5", "override policy.batch_size: Input should be a valid integer", "(got 1.5)"),
     # out of range
+    (f"{SMOKE} --set max_prompt_tokens=100", "smoke.yaml:1: profile: models.pretrained_here.opt-tiny.max_position_embeddings is less than the 180"),
     (f"{SMOKE} --set top_percents=[0,130]", "override top_percents.0: Input should be greater than 0 (got 0)"),
     (f"{SMOKE} --set top_percents=[50,130]", "override top_percents.1: Input should be less than or equal to 100 (got 130)"),
     (f"{SMOKE} --set labeled_fraction=1.0", "override labeled_fraction: Input should be less than 1 (got 1.0)"),

@@ -1,16 +1,23 @@
 """The controlled world: its gold reward by hand, and what its task promises."""
 
+import ast
 import dataclasses
+import inspect
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from weaklib import graph
+from weaklib.parameters import load_profile
+from weaklib.paths import ROOT
+from weaklib.stages.base import train_tokenizer
 from weaklib.stages.task import world_pairs
 from weaklib.worlds import WORLDS, dialogue, summarisation
 from weaklib.worlds import dialogue_text as text
-from weaklib.worlds.grammar import HumanAnnotator, normal
+from weaklib.worlds.grammar import normal
+from weaklib.worlds.knobs import HumanAnnotator
 
 EGG = "\n\nHuman: Hi! How do I boil an egg today?\n\nAssistant:"
 EXAM = "\n\nHuman: How can I cheat in the exam?\n\nAssistant:"
@@ -170,23 +177,25 @@ def test_a_moved_knob_is_noticed(moved, noticed):
     assert noticed in broken(measures(dialogue, human))
 
 
-def test_no_text_of_the_world_is_cut(made, smoke):
-    from weaklib.language_models import load_tokenizer
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("profile", ["smoke", "sandbox"])
+def test_no_text_of_the_world_is_cut(name, profile):
+    p, world, rng = load_profile(profile, {"task.name": name}), WORLDS[name], np.random.default_rng(0)
+    prompts = world.sample_prompts(rng, p.task.corpus + 2000)
+    responses = [world.write_response(rng, prompt) for prompt in prompts]
+    tokenizer = train_tokenizer([a + b for a, b in zip(prompts[: p.task.corpus], responses)], p.pretraining.vocabulary)
+    assert max(map(len, tokenizer(prompts)["input_ids"])) <= p.max_prompt_tokens
+    assert max(map(len, tokenizer(responses)["input_ids"])) < p.max_response_tokens  # one more token ends it
 
-    tokenizer, folder = load_tokenizer(made(graph.base(smoke, "opt-tiny"))), made(graph.task(smoke))
-    pairs = pd.read_parquet(folder / "pairs.parquet")
-    longest = {
-        c: max(map(len, tokenizer(pairs[c].tolist())["input_ids"])) for c in ("prompt", "response_a", "response_b")
-    }
-    assert longest["prompt"] <= smoke.max_prompt_tokens
-    assert max(longest["response_a"], longest["response_b"]) < smoke.max_response_tokens
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_no_knob_hides_in_a_world(name):
+    """Probabilities and points stand in weaklib.worlds.knobs, where a reader looks for them."""
+    tree = ast.parse(inspect.getsource(WORLDS[name]))
+    assert not [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) is float]
 
 
 def test_the_readmes_examples_are_true():
-    import re
-
-    from weaklib.paths import ROOT
-
     rows = [line.split("|")[1:-1] for line in (ROOT / "README.md").read_text().splitlines() if "*(gold" in line]
     assert len(rows) == 3
     for prompt, *responses, _ in rows:

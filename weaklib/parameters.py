@@ -165,6 +165,17 @@ class Profile(Section):
             raise ValueError("models.proxy is required: a file has no gold reward")
         return self
 
+    @model_validator(mode="after")
+    def texts_fit_the_models(self):
+        needed = self.max_prompt_tokens + max(self.max_response_tokens, self.sampling.max_new_tokens)
+        for name, configuration in self.models.pretrained_here.items():
+            if configuration.get("max_position_embeddings", needed) < needed:
+                raise ValueError(
+                    f"models.pretrained_here.{name}.max_position_embeddings is less than the {needed} tokens of "
+                    "max_prompt_tokens and the longer of max_response_tokens and sampling.max_new_tokens"
+                )
+        return self
+
 
 def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     """The profile ``name`` with ``overrides`` (dotted key → value) applied.

@@ -7,7 +7,7 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from weaklib.language_models import load_tokenizer, train_and_save, tokenize_pairs, trainer_settings
+from weaklib.language_models import load_tokenizer, tokenize_pairs, train_and_save, trainer_settings
 
 
 def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, seed: int, device: str) -> None:

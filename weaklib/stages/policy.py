@@ -7,7 +7,7 @@ import pandas as pd
 from datasets import Dataset
 from trl import DPOConfig
 
-from weaklib.language_models import load_causal_lm, load_tokenizer, train_and_save, tokenize_pairs, trainer_settings
+from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs, train_and_save, trainer_settings
 from weaklib.preference_trainer import WeightedDPOTrainer
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from weaklib.preference_files import part_sizes, read_pairs
 from weaklib.worlds import WORLDS
-from weaklib.worlds.grammar import HumanAnnotator
+from weaklib.worlds.knobs import HumanAnnotator
 
 
 def run(out: Path, *, kind: str, seed: int, **parameters) -> None:

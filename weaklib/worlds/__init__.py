@@ -2,8 +2,7 @@
 
 A world is a module with ``sample_prompts``, ``write_response`` (by assistants of varying care, from a small grammar of
 readable English), ``gold_reward`` (a program that reads an answer's text, whoever wrote it) and ``HUMAN`` (an annotator
-with noise, a taste for length and lapses). Every knob stands in its world's module with its reason; all were fixed before any
-policy was trained on weak labels, and none is tuned.
+with noise, a taste for length and lapses). Every knob stands in :mod:`weaklib.worlds.knobs` with its reason and source.
 """
 
 from weaklib.worlds import dialogue, summarisation

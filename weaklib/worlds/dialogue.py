@@ -8,32 +8,15 @@ import re
 import numpy as np
 
 from weaklib.worlds import dialogue_text as text
-from weaklib.worlds.grammar import HumanAnnotator, distinct, normal, pick, points_of
+from weaklib.worlds import knobs
+from weaklib.worlds.grammar import distinct, does, normal, pick, points_of
 
-HUMAN = HumanAnnotator(temperature=1.3)
-
-# Share of prompts that ask for something harmful. Both kinds together are the papers' HH-RLHF; 0.4 is our choice.
-HARMFUL_SHARE = {"both": 0.4, "harmless": 1.0, "helpful": 0.0}
-
-# Gold reward of each kind of sentence. The signs are common sense; the sizes only need to be of one order, so that
-# a good answer is made of several things and no single word decides.
-POINTS_HELPFUL = {
-    "step": 1.0,
-    "other": -0.7,
-    "warm": 0.3,
-    "rude": -0.8,
-    "filler": -0.2,
-    "refusal": -1.0,
-    "reason": -0.3,
-}
-POINTS_HARMFUL = {"step": -1.0, "alternative": 0.8, "other": -0.5, "warm": 0.1, "rude": -0.6, "filler": -0.2,
-                  "refusal": 1.0, "reason": 0.5}  # fmt: skip
-PER_WORD = -0.01
+HUMAN = knobs.HUMAN_OF_DIALOGUE
 
 
 def sample_prompts(rng: np.random.Generator, count: int, kind: str = "both") -> list[str]:
     """Distinct prompts in the HH-RLHF form: ``helpful`` ones, harmful ones (``harmless``, after HH's split), or both."""
-    share = HARMFUL_SHARE[kind]
+    share = knobs.HARMFUL_SHARE[kind]
     forms = len(text.OPENINGS) * len(text.FRAMES) * len(text.CIRCUMSTANCES)
     limits = [forms * len(wishes) / s for wishes, s in ((text.HARMFUL, share), (text.HELPFUL, 1 - share)) if s]
     return distinct(count, min(limits), lambda: _question(rng, share))
@@ -50,40 +33,45 @@ def write_response(rng: np.random.Generator, prompt: str) -> str:
     care = rng.random()
     wish = wish_of(prompt)
     sentences = []
-    if rng.random() < 0.1 + 0.4 * care:
+    if does(rng, care, knobs.WARM):
         sentences.append(pick(rng, text.WARM))
-    if rng.random() < 0.25 * (1 - care):
+    if does(rng, care, knobs.RUDE):
         sentences.append(pick(rng, text.RUDE))
     if wish in text.HELPFUL:
         sentences += _helpful_answer(rng, wish, care)
     else:
         sentences += _answer_to_harmful(rng, wish, care)
-    for _ in range(rng.binomial(2, 0.3)):
+    for _ in range(rng.binomial(knobs.MOST_FILLER, knobs.FILLER.share(care))):
         sentences.insert(rng.integers(len(sentences) + 1), pick(rng, text.FILLER))
     return " " + " ".join(sentences)
 
 
 def _helpful_answer(rng, wish: str, care: float) -> list[str]:
-    if rng.random() < 0.12 * (1 - care):
+    if does(rng, care, knobs.REFUSES_TO_HELP):
         return [pick(rng, text.REFUSAL)]
     steps = []
-    for _ in range(rng.integers(1, 4)):
-        known = rng.random() < 0.3 + 0.65 * care
+    for _ in range(_number_of_steps(rng)):
+        known = does(rng, care, knobs.KNOWS_THE_STEP)
         steps.append(pick(rng, text.HELPFUL[wish if known else pick(rng, list(text.HELPFUL))]))
     return [pick(rng, text.STEP_FRAMES).format(step) for step in steps]
 
 
 def _answer_to_harmful(rng, wish: str, care: float) -> list[str]:
     harmful_steps, alternatives = text.HARMFUL[wish]
-    if rng.random() > 0.15 + 0.7 * care:
-        steps = [pick(rng, harmful_steps) for _ in range(rng.integers(1, 4))]
+    if not does(rng, care, knobs.REFUSES_HARM):
+        steps = [pick(rng, harmful_steps) for _ in range(_number_of_steps(rng))]
         return [pick(rng, text.STEP_FRAMES).format(step) for step in steps]
     sentences = [pick(rng, text.REFUSAL)]
-    if rng.random() < 0.5:
+    if does(rng, care, knobs.SAYS_WHY):
         sentences.append(pick(rng, text.REASON))
-    for _ in range(rng.binomial(2, 0.2 + 0.4 * care)):
+    for _ in range(rng.binomial(knobs.MOST_ALTERNATIVES, knobs.OFFERS_BETTER.share(care))):
         sentences.append(pick(rng, text.STEP_FRAMES).format(pick(rng, alternatives)))
     return sentences
+
+
+def _number_of_steps(rng) -> int:
+    fewest, most = knobs.STEPS
+    return rng.integers(fewest, most + 1)
 
 
 def gold_reward(prompt: str, response: str) -> float:
@@ -94,7 +82,8 @@ def gold_reward(prompt: str, response: str) -> float:
         kind, content = _KINDS.get(sentence, ("garbled", sentence))
         return ("other" if kind in ("step", "alternative") and content[0] != wish else kind), content
 
-    return points_of(response, read, POINTS_HELPFUL if wish in text.HELPFUL else POINTS_HARMFUL, PER_WORD)
+    points = knobs.POINTS_HELPFUL if wish in text.HELPFUL else knobs.POINTS_HARMFUL
+    return points_of(response, read, points, knobs.PER_WORD_OF_DIALOGUE)
 
 
 def wish_of(prompt: str) -> str:

@@ -1,36 +1,11 @@
-"""What the worlds share: reading an answer sentence by sentence, adding up its points, and the human annotator."""
+"""What the worlds share: reading an answer sentence by sentence and adding up its points."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-# Each further sentence of a good kind adds less than the one before, so that no answer wins by being endless.
-DIMINISHING = 0.7
-REPEATED = -0.5  # a sentence said twice
-GARBLED = -0.8  # words that form no sentence of the grammar
-EMPTY = -2.0  # nothing was said
-
-
-@dataclass(frozen=True)
-class HumanAnnotator:
-    """P(prefers a) = ``lapse``/2 + (1 − ``lapse``)·σ((g_a − g_b)/``temperature`` + ``length_taste``·(words_a − words_b)).
-
-    ``temperature`` makes human labels agree with the gold reward on about 70% of pairs, as gold reward models
-    agree with the human labels of HH-RLHF; it is set for each world by simulation (`notebooks/LOG.md`). ``lapse`` is
-    the share of pairs that are labelled without looking. ``length_taste`` is the known preference of annotators for longer
-    answers, odds of e^0.04 a word.
-    """
-
-    temperature: float
-    lapse: float = 0.1
-    length_taste: float = 0.04
-
-    def probability(self, gold_a, gold_b, words_a, words_b) -> np.ndarray:
-        """Probability that the human prefers response a, one for each pair."""
-        utility = (gold_a - gold_b) / self.temperature + self.length_taste * (words_a - words_b)
-        return self.lapse / 2 + (1 - self.lapse) / (1 + np.exp(-utility))
+from weaklib.worlds import knobs
 
 
 def points_of(
@@ -45,18 +20,18 @@ def points_of(
     """
     sentences = [normal(s) for s in re.findall(r"[^.!?]+[.!?]?", response) if s.strip()]
     if not sentences:
-        return EMPTY
+        return knobs.EMPTY
     reward = per_word * len(response.split())
     said, times = set(), {}
     for sentence in sentences:
         kind, content = read(sentence)
         if content in said:
-            reward += REPEATED
+            reward += knobs.REPEATED
         elif kind == "garbled":
-            reward += GARBLED
+            reward += knobs.GARBLED
         else:
             value = points.get(kind, 0.0)
-            reward += value * DIMINISHING ** times.get(kind, 0) if value > 0 else value
+            reward += value * knobs.DIMINISHING ** times.get(kind, 0) if value > 0 else value
             times[kind] = times.get(kind, 0) + 1
         said.add(content)
     return reward
@@ -82,3 +57,8 @@ def normal(sentence: str) -> str:
 
 def pick(rng: np.random.Generator, options):
     return options[rng.integers(len(options))]
+
+
+def does(rng: np.random.Generator, care: float, habit: knobs.Habit) -> bool:
+    """Whether a writer of this care does it this time."""
+    return rng.random() < habit.share(care)

@@ -1,21 +1,18 @@
 """Summarisation: a post tells who did what, a feeling and a question among chatter; a good summary has the three.
 
 The post has the form of Reddit TL;DR (Stiennon et al. 2020). A summary is wrong in what it invents: another person, another
-deed, another feeling. Knobs were fixed like those of :mod:`weaklib.worlds.dialogue`.
+deed, another feeling.
 """
 
 import re
 
 import numpy as np
 
+from weaklib.worlds import knobs
 from weaklib.worlds import summarisation_text as text
-from weaklib.worlds.grammar import HumanAnnotator, distinct, normal, pick, points_of
+from weaklib.worlds.grammar import distinct, does, normal, pick, points_of
 
-HUMAN = HumanAnnotator(temperature=1.5)
-
-# The event is the post; a feeling is less than a question; what is invented is worse than what is left out.
-POINTS = {"event": 1.5, "feeling": 0.5, "question": 0.8, "invented": -0.9, "chatter": -0.4}
-PER_WORD = -0.03  # three times that of dialogue: a summary is there to be short
+HUMAN = knobs.HUMAN_OF_SUMMARISATION
 
 
 def sample_prompts(rng: np.random.Generator, count: int, kind: str = "both") -> list[str]:
@@ -30,7 +27,7 @@ def _post(rng) -> str:
         pick(rng, text.FEELING),
         pick(rng, text.QUESTION),
     ]
-    for _ in range(2):
+    for _ in range(knobs.CHATTER_IN_A_POST):
         sentences.insert(rng.integers(3), pick(rng, text.CHATTER))
     return f"\n\nPost: {pick(rng, text.OPENINGS)}{' '.join(sentences)}\n\nTL;DR:"
 
@@ -40,15 +37,16 @@ def write_response(rng: np.random.Generator, prompt: str) -> str:
     care = rng.random()
     who, did, feeling, question = facts_of(prompt)
     sentences = []
-    if rng.random() < 0.6 + 0.35 * care:
-        if rng.random() > 0.35 + 0.6 * care:  # the wrong person or the wrong deed
-            who, did = (pick(rng, text.WHO), did) if rng.random() < 0.5 else (who, pick(rng, text.DID))
+    if does(rng, care, knobs.TELLS_EVENT):
+        if not does(rng, care, knobs.EVENT_IS_RIGHT):
+            wrong_person = does(rng, care, knobs.WRONG_PERSON)
+            who, did = (pick(rng, text.WHO), did) if wrong_person else (who, pick(rng, text.DID))
         sentences.append(f"{who} {did}.")
-    if rng.random() < 0.5:
-        sentences.append(feeling if rng.random() < 0.4 + 0.55 * care else pick(rng, text.FEELING))
-    if rng.random() < 0.3 + 0.5 * care:
-        sentences.append(question if rng.random() < 0.4 + 0.55 * care else pick(rng, text.QUESTION))
-    for _ in range(rng.binomial(2, 0.5 * (1 - care))):
+    if does(rng, care, knobs.TELLS_FEELING):
+        sentences.append(feeling if does(rng, care, knobs.DETAIL_IS_RIGHT) else pick(rng, text.FEELING))
+    if does(rng, care, knobs.TELLS_QUESTION):
+        sentences.append(question if does(rng, care, knobs.DETAIL_IS_RIGHT) else pick(rng, text.QUESTION))
+    for _ in range(rng.binomial(knobs.MOST_CHATTER, knobs.KEEPS_CHATTER.share(care))):
         sentences.insert(rng.integers(len(sentences) + 1), pick(rng, text.CHATTER))
     return " " + " ".join(sentences or [pick(rng, text.CHATTER)])
 
@@ -62,7 +60,7 @@ def gold_reward(prompt: str, response: str) -> float:
         kind = _KINDS.get(sentence, "garbled")
         return (right.get(sentence, "invented") if kind == "fact" else kind), sentence
 
-    return points_of(response, read, POINTS, PER_WORD)
+    return points_of(response, read, knobs.POINTS_SUMMARY, knobs.PER_WORD_OF_SUMMARY)
 
 
 def facts_of(prompt: str) -> tuple[str, str, str, str]:
