@@ -143,7 +143,7 @@ def _prepare(tmp):
     (tmp / "typo.yaml").write_text(
         "# a comment\ntitle: x\nbta: 0.1\n" + "\n".join(line for line in lines if "title:" not in line)
     )
-    put("deep.yaml", "sampling", "sampling: {temperature: -1, max_new_tokens: 4, batch_size: 2}")
+    put("deep.yaml", "sampling", "sampling: {temperature: -1, max_new_tokens: 4, batch_tokens: 200}")
     put("null.yaml", "policy", "policy:")
     put("lacking.yaml", "seeds", "")
     (tmp / "unparsable.yaml").write_text("title: x\nseeds: [0]\nbeta: [0.1\nobjective: dpo\n")

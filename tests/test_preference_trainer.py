@@ -1,16 +1,18 @@
-"""The policy's trainer against TRL's own, on real models."""
+"""The trainers against TRL's own, on real models."""
 
 import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
+from transformers import AutoModelForSequenceClassification
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from weaklib import graph
 from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs, trainer_settings
 from weaklib.parameters import load_profile
-from weaklib.preference_trainer import WeightedDPOTrainer
+from weaklib.preference_trainer import BradleyTerryTrainer, BucketSampler, WeightedDPOTrainer
 from weaklib.stages.policy import weigh
+from weaklib.text_trainer import TextTrainer
 
 TRL_NAMES = {"dpo": "sigmoid", "ipo": "ipo", "rdpo": "robust"}
 PAIRS = 8
@@ -52,10 +54,14 @@ def ours(student, objective, weights):
         perturbed(folder),
         config,
         objective=objective,
+        batch_tokens=400,  # several batches a step
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
-    return loss_and_gradients(trainer)
+    assert trainer.form == "shared"
+    batches = trainer.data_collator([trainer.train_dataset[i] for i in range(PAIRS)])
+    assert len(batches) > 1
+    return loss_and_gradients(trainer, batches)
 
 
 def trls(student, objective):
@@ -74,15 +80,13 @@ def trls(student, objective):
         train_dataset=dataset,
         processing_class=load_tokenizer(folder),
     )
-    return loss_and_gradients(trainer)
+    return loss_and_gradients(trainer, trainer.data_collator([trainer.train_dataset[i] for i in range(PAIRS)]))
 
 
-def loss_and_gradients(trainer):
-    """Of all pairs as one batch, in the data's order."""
-    trainer.model.train()
-    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(PAIRS)])
-    loss = trainer.compute_loss(trainer.model, batch)
-    loss.backward()
+def loss_and_gradients(trainer, step):
+    """Of all pairs as one step of training."""
+    trainer.current_gradient_accumulation_steps = 1  # as at the start of training
+    loss = trainer.training_step(trainer.model, step)
     return loss.item(), torch.cat([parameter.grad.flatten() for parameter in trainer.model.parameters()])
 
 
@@ -118,3 +122,53 @@ def test_weighting():
     assert weigh(labels, "top", 20)["pair"].tolist() == [1]  # of two equal ones, the first
     assert weigh(labels, "top", 50)["pair"].tolist() == [1, 2, 3]  # 2.5 labels: never fewer than asked for
     assert weigh(labels, "top", 100)["pair"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_annotators_loss_and_gradients_are_trls(student):
+    folder, pairs, limits = student
+    tokenizer = load_tokenizer(folder)
+    rows = tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
+    whole = [{f"{side}_ids": row["prompt_ids"] + row[f"{side}_ids"] for side in ("chosen", "rejected")} for row in rows]
+
+    def model():
+        torch.manual_seed(0)  # of the new head
+        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+
+    common = {"args": RewardConfig(**settings()), "processing_class": tokenizer}
+    ours = BradleyTerryTrainer(model(), batch_tokens=400, train_dataset=Dataset.from_list(rows), **common)
+    theirs = RewardTrainer(model(), train_dataset=Dataset.from_list(whole), **common)
+    loss, gradient = loss_and_gradients(ours, ours.data_collator(rows))
+    expected_loss, expected_gradient = loss_and_gradients(theirs, theirs.data_collator(whole))
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert (gradient - expected_gradient).norm() / expected_gradient.norm() < 1e-5
+
+
+def test_the_text_trainers_loss_and_gradients_are_trls(student):
+    folder, pairs, limits = student
+    tokenizer = load_tokenizer(folder)
+    shown = [
+        row["prompt_ids"] + row["chosen_ids"] for row in tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
+    ]
+    rows = [{"input_ids": ids, "labels": [-100] * 5 + ids[5:]} for ids in shown]
+    common = {"args": SFTConfig(**settings(train_sampling_strategy="random")), "processing_class": tokenizer}
+    losses, gradients = [], []
+    for kind in (TextTrainer, SFTTrainer):
+        trainer = kind(perturbed(folder), train_dataset=Dataset.from_list(rows), **common)
+        loss, gradient = loss_and_gradients(trainer, trainer.data_collator(rows))
+        losses.append(loss)
+        gradients.append(gradient)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert (gradients[0] - gradients[1]).norm() / gradients[1].norm() < 1e-5
+
+
+def test_every_epoch_takes_each_pair_once_and_steps_are_of_like_length():
+    lengths = torch.randint(10, 200, (1010,), generator=torch.Generator().manual_seed(0)).tolist()
+    sampler = BucketSampler(lengths, step_pairs=16, seed=0)
+    first, second = list(sampler), list(sampler)
+    assert sorted(first) == sorted(second) == list(range(1010))
+    assert first != second and first == list(BucketSampler(lengths, 16, 0)) != list(BucketSampler(lengths, 16, 1))
+    steps = [[lengths[row] for row in first[start : start + 16]] for start in range(0, 1008, 16)]
+    padding = 1 - sum(map(sum, steps)) / sum(16 * max(step) for step in steps)
+    assert padding < 0.05
+    means = [sum(step) / 16 for step in steps]
+    assert means != sorted(means) and means != sorted(means, reverse=True)

@@ -84,7 +84,7 @@ def labels(p: Profile, by: str, part: str, seed: int | None = None, weak: str | 
         inputs["split"] = split(p, seed)
     if by == "annotator":
         inputs["annotator"] = annotator(p, weak, seed)
-        parameters |= {"by": p.annotator.kind, "limits": _limits(p), "device": p.device}
+        parameters |= {"by": p.annotator.kind, **_scoring(p)}
     if by == "random":
         parameters["seed"] = seed
     return Stage("labels", inputs, parameters)
@@ -97,7 +97,7 @@ def sft(p: Profile, strong: str, seed: int) -> Stage:
 
 def reference(p: Profile, strong: str, seed: int) -> Stage:
     inputs = {"task": task(p), "start": sft(p, strong, seed)}
-    return Stage("reference", inputs, {"limits": _limits(p), "device": p.device})
+    return Stage("reference", inputs, _scoring(p))
 
 
 def policy(p: Profile, arm: Arm, weak: str, strong: str, seed: int, top_percent: float | None = None) -> Stage:
@@ -113,7 +113,7 @@ def policy(p: Profile, arm: Arm, weak: str, strong: str, seed: int, top_percent:
         "objective": p.objective,
         "beta": p.beta,
         "label_smoothing": p.label_smoothing if p.objective == "rdpo" else 0.0,
-        "training": p.policy.model_dump() | {"learning_rate": p.learning_rate},
+        "training": p.policy.model_dump() | {"learning_rate": p.learning_rate, "batch_tokens": p.batch_tokens},
         "limits": _limits(p),
         "seed": seed,
         "device": p.device,
@@ -128,13 +128,17 @@ def rewards(p: Profile, model: Stage, seed: int, part: str = "test") -> Stage:
     responses = Stage("responses", {"model": model, "task": task(p)}, parameters)
     if p.task.kind == "world":
         return Stage("rewards", {"responses": responses}, {"world": p.task.name})
-    return Stage("rewards", {"responses": responses, "proxy": proxy(p)}, {"limits": _limits(p), "device": p.device})
+    return Stage("rewards", {"responses": responses, "proxy": proxy(p)}, _scoring(p))
 
 
 def _scalar_head(p: Profile, model: str, human_labels: Stage, seed: int) -> Stage:
-    training = p.annotator.model_dump(exclude={"kind"})
+    training = p.annotator.model_dump(exclude={"kind"}) | {"batch_tokens": p.batch_tokens}
     parameters = {"training": training, "limits": _limits(p), "seed": seed, "device": p.device}
     return Stage("annotator", {"base": base(p, model), "labels": human_labels}, parameters)
+
+
+def _scoring(p: Profile) -> dict:
+    return {"limits": _limits(p), "batch_tokens": p.batch_tokens, "device": p.device}
 
 
 def _limits(p: Profile) -> dict:

@@ -1,4 +1,4 @@
-"""What the stages that touch language models share: loading, tokens, batches, log-probabilities, trainer settings."""
+"""What the stages that touch language models share: loading, tokens, trainer settings."""
 
 import json
 import tempfile
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -16,19 +15,9 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_callback import PrinterCallback
-from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 # Parallelism comes from many stages at once; one thread a stage gives the same numbers on any number of cores.
 torch.set_num_threads(1)
-
-# Settings of architectures whose forward does more to the logits than apply the output embeddings.
-_RESCALED_LOGITS = {
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "lm_head_multiplier",
-    "output_multiplier",
-}
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -55,8 +44,9 @@ def train_and_save(trainer: Trainer, out: Path) -> None:
 
 
 def prompt_ids(tokenizer, prompts: list[str], max_prompt_tokens: int) -> list[list[int]]:
-    """Tokens of each prompt; of a long one its end is kept, where the question is."""
-    return [ids[-max_prompt_tokens:] for ids in tokenizer(prompts)["input_ids"]]
+    """Tokens of each prompt, one at least; of a long one the end is kept, where the question is."""
+    first = [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
+    return [(ids or first)[-max_prompt_tokens:] for ids in tokenizer(prompts)["input_ids"]]
 
 
 def response_ids(tokenizer, responses: list[str], max_response_tokens: int) -> list[list[int]]:
@@ -75,37 +65,8 @@ def tokenize_pairs(tokenizer, pairs: pd.DataFrame, first: str, second: str, limi
         response_ids(tokenizer, pairs[c].tolist(), limits["max_response_tokens"]) for c in (first, second)
     )
     return [
-        {"prompt_ids": p, "chosen_ids": a, "rejected_ids": b, "length": len(p) + max(len(a), len(b))}
-        for p, a, b in zip(prompts, chosen, rejected, strict=True)
+        {"prompt_ids": p, "chosen_ids": a, "rejected_ids": b} for p, a, b in zip(prompts, chosen, rejected, strict=True)
     ]
-
-
-def response_logps(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """log π(response | prompt) in nats, summed over the response's tokens.
-
-    Args:
-        batch: ``input_ids``, ``attention_mask``, ``completion_mask``, each (B, T), as TRL's collator makes them.
-
-    Returns:
-        a tensor of shape (B,).
-    """
-    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
-    targets, mask = batch["input_ids"][:, 1:], batch["completion_mask"][:, 1:].bool()
-    if _RESCALED_LOGITS & {name for name, value in model.config.to_dict().items() if value is not None}:
-        logits = model(**inputs).logits[:, :-1][mask]
-    else:  # the head at the responses' positions only: with a large vocabulary it costs as much as a layer
-        logits = model.get_output_embeddings()(model.base_model(**inputs).last_hidden_state[:, :-1][mask])
-    token_logps = -cross_entropy(logits.float(), targets[mask], reduction="none")
-    return token_logps.new_zeros(mask.shape).masked_scatter(mask, token_logps).sum(dim=1)
-
-
-def batches_of_pairs(rows: list[dict], tokenizer, batch_size: int, device: str):
-    """Batches of similar length as TRL's collator makes them (all chosen, then all rejected), with their row numbers."""
-    collate = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)
-    order = sorted(range(len(rows)), key=lambda i: rows[i]["length"])
-    for start in range(0, len(rows), batch_size):
-        numbers = order[start : start + batch_size]
-        yield numbers, {k: v.to(device) for k, v in collate([rows[i] for i in numbers]).items()}
 
 
 def trainer_settings(training: dict, seed: int, device: str) -> dict:

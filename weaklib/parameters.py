@@ -133,7 +133,7 @@ class PolicyTraining(Section):
 class Sampling(Section):
     temperature: PositiveFloat
     max_new_tokens: PositiveInt
-    batch_size: PositiveInt
+    batch_tokens: PositiveInt
 
 
 class Profile(Section):
@@ -148,6 +148,7 @@ class Profile(Section):
     labeled_fraction: Annotated[float, Field(gt=0, lt=1)]
     max_prompt_tokens: PositiveInt
     max_response_tokens: PositiveInt
+    batch_tokens: PositiveInt
     pretraining: Pretraining
     annotator: Annotator
     sft: Training

@@ -1,65 +1,127 @@
-"""TRL's DPOTrainer with a weight for each pair and reference log-probabilities that are already known."""
+"""TRL's trainers on weighted pairs: what a step is made of is ours, the rest is theirs."""
+
+import json
+from pathlib import Path
 
 import torch
-from trl import DPOConfig, DPOTrainer
-from trl.trainer.dpo_trainer import DataCollatorForPreference
+from torch.nn.functional import logsigmoid
+from torch.utils.data import Sampler
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-from weaklib.language_models import response_logps
+from weaklib import pairs
+from weaklib.language_models import train_and_save
 from weaklib.losses import preference_loss
 
 
-class WeightedCollator(DataCollatorForPreference):
-    """TRL's batch and the pairs' weights, shape (B,)."""
+class BucketSampler(Sampler):
+    """Rows in an order whose every ``step_pairs`` neighbours are of like length; another order each epoch.
 
-    def torch_call(self, examples):
-        return super().torch_call(examples) | {"weight": torch.tensor([example["weight"] for example in examples])}
-
-
-class WeightedDPOTrainer(DPOTrainer):
-    """Minimises the mean over pairs of weight · loss: CW-PO ([B]) when the weight is the confidence.
-
-    The training set has columns ``prompt_ids, chosen_ids, rejected_ids, ref_chosen_logps, ref_rejected_logps,
-    weight``. With all weights 1 the loss and its gradient are those of TRL's own trainer.
+    All rows are shuffled, sorted by length within buckets of ``BUCKET`` steps, and the steps are shuffled.
     """
 
-    def __init__(self, model, args: DPOConfig, *, objective: str, train_dataset, processing_class):
-        self.objective = objective
-        # TRL then expects references with the data, and keeps no second model.
-        args.precompute_ref_log_probs = True
-        super().__init__(
-            model,
-            args=args,
-            train_dataset=train_dataset,
-            processing_class=processing_class,
-            data_collator=WeightedCollator(pad_token_id=processing_class.pad_token_id),
-        )
+    BUCKET = 50
+
+    def __init__(self, lengths: list[int], step_pairs: int, seed: int):
+        self.lengths, self.step_pairs = lengths, step_pairs
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self):
+        order = torch.randperm(len(self.lengths), generator=self.generator).split(self.BUCKET * self.step_pairs)
+        rows = [row for bucket in order for row in sorted(bucket.tolist(), key=self.lengths.__getitem__)]
+        whole = len(rows) // self.step_pairs
+        for step in torch.randperm(whole, generator=self.generator).tolist():
+            yield from rows[step * self.step_pairs : (step + 1) * self.step_pairs]
+        yield from rows[whole * self.step_pairs :]  # the last step is the one that is not full
+
+
+class PairTrainer:
+    """What the trainers of policy and annotator share: a step is ``per_device_train_batch_size`` pairs in token-budget batches.
+
+    The training set's rows have ``prompt_ids, chosen_ids, rejected_ids`` and, where the loss needs them,
+    ``weight, ref_chosen_logps, ref_rejected_logps``. The loss of a step is Σ weight·loss over its pairs, divided by their number.
+    """
+
+    def __init__(self, model, args, *, batch_tokens: int, train_dataset, processing_class):
+        self.form, self.batch_tokens = pairs.form(model), batch_tokens
+        self.positions = self.padding = 0
+        collator = {"data_collator": self._batches, "train_dataset": train_dataset}
+        super().__init__(model, args=args, processing_class=processing_class, **collator)
+
+    def train_and_save(self, out: Path) -> None:
+        """Also says in ``pairs.json`` which form the pairs had and what share of the positions was padding."""
+        train_and_save(self, out)
+        record = {"form": self.form, "padding_share": self.padding / self.positions}
+        (out / "pairs.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
     def _prepare_dataset(self, dataset, *_):
         return dataset  # tokenised already
 
-    def _precompute_ref_logps(self, dataset, *_):
-        return dataset  # computed already, by the reference stage
+    def _get_train_sampler(self, dataset=None):
+        rows = self.train_dataset if dataset is None else dataset
+        return BucketSampler([pairs.length(row, self.form) for row in rows], self._train_batch_size, self.args.seed)
 
-    def _compute_loss(self, model, inputs, return_outputs):
-        logps_chosen, logps_rejected = response_logps(model, inputs).chunk(2)
-        lengths_chosen, lengths_rejected = inputs["completion_mask"].sum(dim=1).chunk(2)
-        losses = preference_loss(
-            logps_chosen,
-            logps_rejected,
-            inputs["ref_chosen_logps"],
-            inputs["ref_rejected_logps"],
-            objective=self.objective,
-            beta=self.beta,
-            label_smoothing=self.label_smoothing,
-            chosen_lengths=lengths_chosen,
-            rejected_lengths=lengths_rejected,
-        )
-        margins = (
-            self.beta
-            * (logps_chosen - inputs["ref_chosen_logps"] - logps_rejected + inputs["ref_rejected_logps"]).detach()
-        )
+    def _batches(self, rows: list[dict]) -> list[pairs.Batch]:
+        """The rows of one step as batches."""
+        step = []
+        for numbers, batch in pairs.batches_of_pairs(rows, self.form, self.batch_tokens):
+            self.positions += batch["segments"].numel()
+            self.padding += (batch["segments"] < 0).sum().item()
+            for name in ("weight", "ref_chosen_logps", "ref_rejected_logps"):
+                if name in rows[0]:
+                    batch[name] = torch.tensor([rows[number][name] for number in numbers])
+            step.append(batch | {"share": torch.tensor(1 / len(rows))})
+        return step
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        return sum(super(PairTrainer, self).training_step(model, batch) for batch in inputs)
+
+    def _note(self, margins: torch.Tensor) -> None:
+        margins = margins.detach()
         metrics = self._metrics["train" if self.model.training else "eval"]
         metrics["rewards/margins"].append(margins.mean().item())
         metrics["rewards/accuracies"].append((margins > 0).float().mean().item())
-        loss = (inputs["weight"] * losses).mean()
-        return (loss, None) if return_outputs else loss
+
+
+class WeightedDPOTrainer(PairTrainer, DPOTrainer):
+    """Minimises the mean over pairs of weight · loss: CW-PO ([B]) when the weight is the confidence.
+
+    With all weights 1 the loss and its gradient are those of TRL's own trainer.
+    """
+
+    def __init__(self, model, args: DPOConfig, *, objective: str, **rest):
+        self.objective = objective
+        # TRL then expects references with the data, and keeps no second model.
+        args.precompute_ref_log_probs = True
+        super().__init__(model, args, **rest)
+
+    def _precompute_ref_logps(self, dataset, *_):
+        return dataset  # computed already, by the reference stage
+
+    def compute_loss(self, model, batch, return_outputs=False, num_items_in_batch=None):
+        chosen, rejected = pairs.response_logps(model, batch)
+        chosen_lengths, rejected_lengths = batch["lengths"].view(2, -1)
+        losses = preference_loss(
+            chosen,
+            rejected,
+            batch["ref_chosen_logps"],
+            batch["ref_rejected_logps"],
+            objective=self.objective,
+            beta=self.beta,
+            label_smoothing=self.label_smoothing,
+            chosen_lengths=chosen_lengths,
+            rejected_lengths=rejected_lengths,
+        )
+        self._note(self.beta * (chosen - batch["ref_chosen_logps"] - rejected + batch["ref_rejected_logps"]))
+        return (batch["weight"] * losses).sum() * batch["share"]
+
+
+class BradleyTerryTrainer(PairTrainer, RewardTrainer):
+    """Minimises −log σ(π_w(x, y⁺) − π_w(x, y⁻)) ([B]), as TRL's own trainer does."""
+
+    def compute_loss(self, model, batch, return_outputs=False, num_items_in_batch=None):
+        chosen, rejected = pairs.response_rewards(model, batch)
+        self._note(chosen - rejected)
+        return -logsigmoid(chosen - rejected).sum() * batch["share"]

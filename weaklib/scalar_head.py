@@ -3,19 +3,26 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from weaklib.language_models import load_tokenizer, prompt_ids, response_ids
+from weaklib.language_models import load_tokenizer, prompt_ids, response_ids, tokenize_pairs
+from weaklib.pairs import batches, response_rewards, score
 
-BATCH = 128
+
+def rewards_of_pairs(folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
+    """The model's rewards of ``response_a`` and ``response_b`` of each row, float64, shape (2, len(pairs))."""
+    rows = tokenize_pairs(load_tokenizer(folder), pairs, "response_a", "response_b", limits)
+    return score(_load(folder, device), rows, response_rewards, batch_tokens).T.numpy()
 
 
 @torch.inference_mode()
-def rewards(folder: Path, prompts: list[str], responses: list[str], limits: dict, device: str) -> np.ndarray:
+def rewards(
+    folder: Path, prompts: list[str], responses: list[str], limits: dict, batch_tokens: int, device: str
+) -> np.ndarray:
     """The model's reward of each response to its prompt, float64, shape (len(prompts),)."""
-    tokenizer = load_tokenizer(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
+    tokenizer, model = load_tokenizer(folder), _load(folder, device)
     ids = [
         prompt + response
         for prompt, response in zip(
@@ -24,10 +31,12 @@ def rewards(folder: Path, prompts: list[str], responses: list[str], limits: dict
             strict=True,
         )
     ]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     result = np.empty(len(ids))
-    for start in range(0, len(order), BATCH):
-        numbers = order[start : start + BATCH]
+    for numbers in batches(list(map(len, ids)), batch_tokens):
         batch = tokenizer.pad({"input_ids": [ids[i] for i in numbers]}, padding_side="right", return_tensors="pt")
         result[numbers] = model(**batch.to(device)).logits.squeeze(-1).double().cpu().numpy()
     return result
+
+
+def _load(folder: Path, device: str) -> PreTrainedModel:
+    return AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()

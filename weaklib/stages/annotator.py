@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
-from trl import RewardConfig, RewardTrainer
+from trl import RewardConfig
 
-from weaklib.language_models import load_tokenizer, tokenize_pairs, train_and_save, trainer_settings
+from weaklib.language_models import load_tokenizer, tokenize_pairs, trainer_settings
+from weaklib.preference_trainer import BradleyTerryTrainer
 
 
 def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, seed: int, device: str) -> None:
@@ -16,16 +17,11 @@ def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, se
     tokenizer = load_tokenizer(base)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1).to(device)
     rows = tokenize_pairs(tokenizer, pd.read_parquet(labels / "labels.parquet"), "chosen", "rejected", limits)
-    # TRL's reward trainer takes whole dialogues
-    dataset = Dataset.from_list(
-        [
-            {
-                "chosen_ids": row["prompt_ids"] + row["chosen_ids"],
-                "rejected_ids": row["prompt_ids"] + row["rejected_ids"],
-                "length": row["length"],
-            }
-            for row in rows
-        ]
+    trainer = BradleyTerryTrainer(
+        model,
+        RewardConfig(**settings),
+        batch_tokens=training["batch_tokens"],
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
     )
-    trainer = RewardTrainer(model, RewardConfig(**settings), train_dataset=dataset, processing_class=tokenizer)
-    train_and_save(trainer, out)
+    trainer.train_and_save(out)

@@ -6,9 +6,10 @@ import pandas as pd
 from datasets import Dataset
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from weaklib.language_models import save, train_and_save, trainer_settings
+from weaklib.text_trainer import TextTrainer
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 
@@ -49,7 +50,7 @@ def run(
     network = AutoModelForCausalLM.from_config(configuration)
     ids = [(i + [tokenizer.eos_token_id])[:max_tokens] for i in tokenizer(texts)["input_ids"]]
     dataset = Dataset.from_list([{"input_ids": i, "labels": i, "length": len(i)} for i in ids])
-    trainer = SFTTrainer(network, SFTConfig(**settings), train_dataset=dataset, processing_class=tokenizer)
+    trainer = TextTrainer(network, SFTConfig(**settings), train_dataset=dataset, processing_class=tokenizer)
     train_and_save(trainer, out)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from weaklib.losses import confidence
-from weaklib.scalar_head import rewards
+from weaklib.scalar_head import rewards_of_pairs
 
 
 def run(
@@ -18,6 +18,7 @@ def run(
     part: str = "all",
     annotator: Path | None = None,
     limits: dict | None = None,
+    batch_tokens: int | None = None,
     seed: int | None = None,
     device: str | None = None,
 ) -> None:
@@ -40,8 +41,7 @@ def run(
     elif by == "random":
         prefers_a = np.random.default_rng(seed).random(len(pairs)) < 0.5
     elif by == "scalar_head":
-        prompts, responses = [*pairs["prompt"]] * 2, [*pairs["response_a"], *pairs["response_b"]]
-        reward_a, reward_b = np.split(rewards(annotator, prompts, responses, limits, device), 2)
+        reward_a, reward_b = rewards_of_pairs(annotator, pairs, limits, batch_tokens, device)
         difference = reward_a - reward_b
         prefers_a = difference > 0
     else:

@@ -7,7 +7,7 @@ import pandas as pd
 from datasets import Dataset
 from trl import DPOConfig
 
-from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs, train_and_save, trainer_settings
+from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs, trainer_settings
 from weaklib.preference_trainer import WeightedDPOTrainer
 
 
@@ -37,9 +37,14 @@ def run(
         row |= {"ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1], "weight": pair.weight}
     config = DPOConfig(**trainer_settings(training, seed, device), beta=beta, label_smoothing=label_smoothing)
     trainer = WeightedDPOTrainer(
-        model, config, objective=objective, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+        model,
+        config,
+        objective=objective,
+        batch_tokens=training["batch_tokens"],
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
     )
-    train_and_save(trainer, out)
+    trainer.train_and_save(out)
 
 
 def weigh(labels: pd.DataFrame, weighting: str, top_percent: float | None = None) -> pd.DataFrame:

@@ -3,21 +3,16 @@
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from weaklib.language_models import batches_of_pairs, load_causal_lm, load_tokenizer, response_logps, tokenize_pairs
-
-BATCH = 64
+from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
+from weaklib.pairs import response_logps, score
 
 
-@torch.inference_mode()
-def run(out: Path, *, task: Path, start: Path, limits: dict, device: str) -> None:
+def run(out: Path, *, task: Path, start: Path, limits: dict, batch_tokens: int, device: str) -> None:
     """Writes ``reference.parquet``: ``pair``, ``logps_a``, ``logps_b`` in nats; no label enters."""
     tokenizer, model = load_tokenizer(start), load_causal_lm(start, device).eval()
     pairs = pd.read_parquet(task / "pairs.parquet")
     rows = tokenize_pairs(tokenizer, pairs, "response_a", "response_b", limits)
-    logps = torch.empty(len(rows), 2)
-    for numbers, batch in batches_of_pairs(rows, tokenizer, BATCH, device):
-        logps[numbers] = torch.stack(response_logps(model, batch).chunk(2), dim=1).cpu()
-    frame = pd.DataFrame({"pair": pairs["pair"], "logps_a": logps[:, 0].numpy(), "logps_b": logps[:, 1].numpy()})
+    logps_a, logps_b = score(model, rows, response_logps, batch_tokens).T.numpy()
+    frame = pd.DataFrame({"pair": pairs["pair"], "logps_a": logps_a, "logps_b": logps_b})
     frame.to_parquet(out / "reference.parquet", index=False)

@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 
 from weaklib.language_models import load_causal_lm, load_tokenizer, prompt_ids
+from weaklib.pairs import batches
 
 
 @torch.inference_mode()
@@ -15,10 +16,8 @@ def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits
     prompts = pd.read_parquet(task / "prompts.parquet").query("part == @part")["prompt"].tolist()
     ids = prompt_ids(tokenizer, prompts, limits["max_prompt_tokens"])
     responses: list[list[int]] = [[]] * len(ids)
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     torch.manual_seed(seed)
-    for start in range(0, len(order), sampling["batch_size"]):
-        numbers = order[start : start + sampling["batch_size"]]
+    for numbers in batches([len(i) + sampling["max_new_tokens"] for i in ids], sampling["batch_tokens"]):
         batch = tokenizer.pad({"input_ids": [ids[i] for i in numbers]}, padding_side="left", return_tensors="pt")
         generated = network.generate(
             **batch.to(device),

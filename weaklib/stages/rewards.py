@@ -15,6 +15,7 @@ def run(
     world: str | None = None,
     proxy: Path | None = None,
     limits: dict | None = None,
+    batch_tokens: int | None = None,
     device: str | None = None,
 ) -> None:
     """Writes ``rewards.parquet``: the responses with their ``gold_reward``."""
@@ -23,5 +24,5 @@ def run(
     if proxy is None:
         rewards = list(map(WORLDS[world].gold_reward, prompts, answers))
     else:
-        rewards = scalar_head.rewards(proxy, prompts, answers, limits, device)
+        rewards = scalar_head.rewards(proxy, prompts, answers, limits, batch_tokens, device)
     sampled.assign(gold_reward=rewards).to_parquet(out / "rewards.parquet", index=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from weaklib.language_models import (
     load_causal_lm,
@@ -14,6 +14,7 @@ from weaklib.language_models import (
     train_and_save,
     trainer_settings,
 )
+from weaklib.text_trainer import TextTrainer
 
 
 def run(out: Path, *, base: Path, task: Path, training: dict, limits: dict, seed: int, device: str) -> None:
@@ -29,5 +30,5 @@ def run(out: Path, *, base: Path, task: Path, training: dict, limits: dict, seed
         ]
     )
     config = SFTConfig(**trainer_settings(training, seed, device))
-    trainer = SFTTrainer(model, config, train_dataset=dataset, processing_class=tokenizer)
+    trainer = TextTrainer(model, config, train_dataset=dataset, processing_class=tokenizer)
     train_and_save(trainer, out)

@@ -1,0 +1,178 @@
+"""Pairs of responses in a model: two responses to one prompt in one sequence, batches without padding to speak of.
+
+A pair is a row of ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` (:func:`weaklib.language_models.tokenize_pairs`); which response is called
+chosen has no meaning where there is no label. Training, scoring and the reference pass all come through here.
+
+In the *shared* form a pair is the one sequence [prompt, chosen, rejected], in which the rejected response does not see the chosen one
+and its positions go on from the prompt's end; the prompt is computed once. In the *plain* form it is two sequences. Both give the
+same numbers; the shared form is taken for the architectures that ``tests/test_pairs.py`` shows equal.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+# Architectures shown equal in both forms, when they attend to everything before a token and rotate or embed its position alone.
+SHARED = ("gpt_neox", "llama", "opt", "qwen2")
+
+# Settings of architectures whose forward does more to the logits than apply the output embeddings.
+_RESCALED_LOGITS = {
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "output_multiplier",
+}
+# Columns of the vocabulary that TRL's kernel projects at once.
+_VOCABULARY_TILE = 8192
+
+Batch = dict[str, torch.Tensor]
+
+
+def form(model: PreTrainedModel) -> str:
+    """``shared`` or ``plain``: how pairs are laid out for ``model``."""
+    config = _without_adapters(model).config
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    equal = (
+        config.model_type in SHARED
+        and not getattr(config, "sliding_window", None)
+        and rope not in ("dynamic", "longrope")  # angles that depend on the longest sequence of the batch
+        and config._attn_implementation == "sdpa"  # others read a mask of pairs of tokens differently, or not at all
+    )
+    return "shared" if equal else "plain"
+
+
+def length(row: dict, form: str) -> int:
+    """Positions of a pair in its sequence (shared), or in the longer of its two (plain)."""
+    chosen, rejected = len(row["chosen_ids"]), len(row["rejected_ids"])
+    return len(row["prompt_ids"]) + (chosen + rejected if form == "shared" else max(chosen, rejected))
+
+
+def batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Numbers of the rows of each batch: neighbours in length, at most ``batch_tokens`` with their padding (but one row at least)."""
+    batch: list[int] = []
+    for number in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and lengths[number] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def batches_of_pairs(rows: list[dict], form: str, batch_tokens: int) -> Iterator[tuple[list[int], Batch]]:
+    """The numbers of the rows of each batch, and the batch."""
+    sequences = 1 if form == "shared" else 2
+    for numbers in batches([sequences * length(row, form) for row in rows], batch_tokens):
+        yield numbers, collate([rows[number] for number in numbers], form)
+
+
+def collate(rows: list[dict], form: str) -> Batch:
+    """A batch of B pairs.
+
+    Returns:
+        ``input_ids`` (R, T), with R = B (shared) or 2B (plain), padded on the right; ``segments`` (R, T): 0 in the prompt, 1 and 2 in
+        the responses, −1 in the padding; ``positions`` (R, T), which restart after the prompt; and of the 2B responses, all chosen, then
+        all rejected: their ``lengths`` (2B,), ``targets`` (sum of lengths,), their tokens; ``before_targets``, where in the flat (R·T)
+        sequence each is predicted; ``ends`` (2B,), where each response ends in it.
+    """
+    if form == "shared":
+        parts = [[row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]] for row in rows]
+    else:
+        parts = [[row["prompt_ids"], row[side]] for side in ("chosen_ids", "rejected_ids") for row in rows]
+    longest = max(sum(map(len, sequence)) for sequence in parts)
+    ids, segments, positions = (torch.full((len(parts), longest), fill) for fill in (0, -1, 0))
+    responses = [[], []]  # chosen and rejected: (tokens, where they are predicted, where the response ends)
+    for number, (prompt, *answers) in enumerate(parts):
+        tokens = prompt + [token for answer in answers for token in answer]
+        ids[number, : len(tokens)] = torch.tensor(tokens)
+        segments[number, : len(prompt)] = 0
+        positions[number, : len(prompt)] = torch.arange(len(prompt))
+        last_of_prompt, start = number * longest + len(prompt) - 1, len(prompt)
+        for which, answer in enumerate(answers, start=1):
+            end = start + len(answer)
+            segments[number, start:end] = which
+            positions[number, start:end] = torch.arange(len(prompt), len(prompt) + len(answer))
+            first, last = number * longest + start, number * longest + end - 1
+            side = which - 1 if form == "shared" else number >= len(rows)
+            responses[side].append((answer, [last_of_prompt, *range(first, last)], last))
+            start = end
+    answers, before, ends = zip(*responses[0], *responses[1])
+    return {
+        "input_ids": ids,
+        "segments": segments,
+        "positions": positions,
+        "lengths": torch.tensor([len(answer) for answer in answers]),
+        "targets": torch.tensor([token for answer in answers for token in answer]),
+        "before_targets": torch.tensor([position for some in before for position in some]),
+        "ends": torch.tensor(ends),
+    }
+
+
+@torch.inference_mode()
+def score(model: PreTrainedModel, rows: list[dict], what: Callable, batch_tokens: int) -> torch.Tensor:
+    """``what`` (:func:`response_logps` or :func:`response_rewards`) of each row's two responses, float64 on the CPU: (len(rows), 2)."""
+    result = torch.empty(len(rows), 2, dtype=torch.float64)
+    for numbers, batch in batches_of_pairs(rows, form(model), batch_tokens):
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        result[numbers] = what(model, batch).T.double().cpu()
+    return result
+
+
+def response_logps(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """log π(response | prompt) in nats, summed over the response's tokens: shape (2, B), chosen and rejected."""
+    network, targets = _without_adapters(model), batch["targets"]
+    if _RESCALED_LOGITS & {name for name, value in network.config.to_dict().items() if value is not None}:
+        logits = network(**_inputs(batch, form(model))).logits.flatten(0, 1)[batch["before_targets"]]
+        token_logps = -cross_entropy(logits.float(), targets, reduction="none")
+    else:
+        hidden = _hidden_states(model, batch)[batch["before_targets"]]
+        token_logps = _token_logps(network.get_output_embeddings(), hidden, targets)
+    return torch.segment_reduce(token_logps, "sum", lengths=batch["lengths"]).view(2, -1)
+
+
+def response_rewards(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """The scalar head's reward at the end of each response: shape (2, B), chosen and rejected."""
+    hidden = _hidden_states(model, batch)[batch["ends"]]
+    return _without_adapters(model).score(hidden).float().view(2, -1)
+
+
+def _hidden_states(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """The backbone's last hidden states, flat: (R·T, H)."""
+    backbone = _without_adapters(model).base_model
+    return backbone(**_inputs(batch, form(model))).last_hidden_state.flatten(0, 1)
+
+
+def _inputs(batch: Batch, form: str) -> dict:
+    segments = batch["segments"]
+    inputs = {"input_ids": batch["input_ids"], "use_cache": False}
+    if form == "plain":
+        return inputs | {"attention_mask": (segments >= 0).long()}
+    # a token sees itself and what is before it in the prompt and in its own response
+    seen, sees = segments[:, None, :], segments[:, :, None]
+    visible = ((seen == 0) | (seen == sees)).tril()
+    return inputs | {"position_ids": batch["positions"], "attention_mask": visible[:, None]}
+
+
+def _token_logps(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """log p of each target, shape (K,), from the hidden states (K, H) that predict them."""
+    if hidden.device.type == "cpu":
+        return -cross_entropy(head(hidden).float(), targets, reduction="none")
+    # never holds the logits of all K; on a CPU it is slower, and memory is not what is short
+    from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+
+    plain = (
+        1.0,
+        _VOCABULARY_TILE,
+        None,
+        1.0,
+        ("log_probs",),
+    )  # temperature, tile, no soft cap, no scale, nothing else wanted
+    return ChunkedLogProbFunction.apply(hidden, head.weight, head.bias, targets, *plain)[0]
+
+
+def _without_adapters(model: PreTrainedModel) -> PreTrainedModel:
+    """The model that LoRA's layers were put into, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
