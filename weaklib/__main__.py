@@ -12,7 +12,7 @@ FOLDERS = {"store": "WEAKLIB_STORE", "runs": "WEAKLIB_RUNS", "figures": "WEAKLIB
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 the study failed, 2 the request was wrong."""
+    """Exit codes: 0 done and verified, 1 the study failed, 2 the request was wrong."""
     options = _parser().parse_args(arguments)
     for name, variable in FOLDERS.items():
         if getattr(options, name, None) is not None:
@@ -42,6 +42,17 @@ def _plan(options) -> int:
     planned = plan(options.profile, options.only, _overrides(options.set))
     print(json.dumps(planned, indent=1) if options.json else as_text(planned))
     return 0
+
+
+def _verify(options) -> int:
+    from weaklib.verify import verify  # pandas
+
+    comparisons = verify(options.profile)
+    print(*comparisons, sep="\n")
+    failed = [comparison.file for comparison in comparisons if not comparison.verified]
+    if failed:
+        print(f"weaklib: not verified: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _check(options) -> int:
@@ -103,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser("plan", parents=[asked], help="what would run, and how long")
     plan.set_defaults(command=_plan)
     plan.add_argument("--json", action="store_true", help="as JSON")
+
+    verify = commands.add_parser("verify", help="regenerated figure data against the committed")
+    verify.set_defaults(command=_verify)
+    verify.add_argument("--profile", default="sandbox", help="a file of params/ (default: %(default)s)")
+    verify.add_argument("--figures", metavar="DIR", help="default: WEAKLIB_FIGURES, or figures/ of the repository")
 
     check = commands.add_parser("check", help="validate parameter files")
     check.set_defaults(command=_check)
