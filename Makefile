@@ -7,7 +7,7 @@ ONLY ?=
 PYTHON := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -c "import weaklib" 2>/dev/null \
             && echo "$$CONDA_PREFIX/bin/python" || echo .venv/bin/python)
 
-.PHONY: setup reproduce test test-sandbox settings coverage
+.PHONY: setup reproduce test test-sandbox settings coverage bench bench-study
 setup: $(if $(filter .venv/%,$(PYTHON)),.venv/.complete)
 
 # A .venv that is there already (with torch's CPU build, say) is kept and completed.
@@ -34,3 +34,11 @@ settings: setup
 # How often each kind of interval holds the truth, in simulated studies (tests/bench/coverage.csv).
 coverage: setup
 	$(PYTHON) tests/bench/coverage.py
+
+# Ours against TRL and transformers (tests/bench/speed.json); WEAKLIB_HH_FILE names a preference file with real lengths.
+bench: setup
+	$(PYTHON) tests/bench/speed.py
+
+# What sharing stages saves, two workers against one, and the floor; needs the sandbox's store (tests/bench/study.json).
+bench-study: setup
+	$(PYTHON) tests/bench/study.py

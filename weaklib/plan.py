@@ -22,7 +22,7 @@ def plan(profile: str, only: list[str], overrides: dict) -> dict:
     """
     store = Store(store_folder())
     names = only or load_profile(profile, overrides).notebooks
-    asked = {notebook_path(name).stem: _asked_for(name, profile, overrides) for name in names}
+    asked = {notebook_path(name).stem: stages_asked_for(name, profile, overrides) for name in names}
     distinct = upstream(stage for stages in asked.values() for stage in stages)
     to_run = running.missing_stages([stage for stages in asked.values() for stage in stages], store)
     estimates = _estimates(store, to_run)
@@ -66,7 +66,7 @@ def as_text(planned: dict) -> str:
     return "\n".join(lines)
 
 
-def _asked_for(notebook: str, profile: str, overrides: dict) -> list[Stage]:
+def stages_asked_for(notebook: str, profile: str, overrides: dict) -> list[Stage]:
     """The stages that a notebook asks for: its cells up to the last one tagged ``run``, with nothing run."""
     cells = [cell for cell in nbformat.read(notebook_path(notebook), as_version=4).cells if cell.cell_type == "code"]
     tags = [cell.metadata.get("tags", []) for cell in cells]

@@ -35,7 +35,9 @@ class Comparison:
             return f"{self.file}: {self.estimates} estimates, the same bytes"
         inside = self.estimates - len(self.outside) - len(self.absent)
         lines = [f"{self.file}: {inside} of {self.estimates} estimates inside the committed intervals"]
-        return "\n  ".join([*lines, *(f"outside: {row}" for row in self.outside), *(f"absent: {row}" for row in self.absent)])
+        return "\n  ".join(
+            [*lines, *(f"outside: {row}" for row in self.outside), *(f"absent: {row}" for row in self.absent)]
+        )
 
 
 def verify(profile: str) -> list[Comparison]:
@@ -89,4 +91,6 @@ def _git(*arguments: str) -> bytes:
     try:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        raise RequestError(f"verify compares with the last commit, and {ROOT} is no git checkout that has one") from None
+        raise RequestError(
+            f"verify compares with the last commit, and {ROOT} is no git checkout that has one"
+        ) from None

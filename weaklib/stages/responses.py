@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weaklib.language_models import load_causal_lm, load_tokenizer, prompt_ids
 from weaklib.pairs import batches
 
+# Tokens after which responses that have ended leave the batch.
+STRIDE = 8
 
-@torch.inference_mode()
+
 def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits: dict, seed: int, device: str) -> None:
     """Writes ``responses.parquet``: ``prompt``, ``response``, ``tokens`` (without the end), ``ended`` by itself."""
     tokenizer, network = load_tokenizer(model), load_causal_lm(model, device).eval()
@@ -18,19 +21,10 @@ def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits
     responses: list[list[int]] = [[]] * len(ids)
     torch.manual_seed(seed)
     for numbers in batches([len(i) + sampling["max_new_tokens"] for i in ids], sampling["batch_tokens"]):
-        batch = tokenizer.pad({"input_ids": [ids[i] for i in numbers]}, padding_side="left", return_tensors="pt")
-        generated = network.generate(
-            **batch.to(device),
-            do_sample=True,
-            temperature=sampling["temperature"],
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=sampling["max_new_tokens"],
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        for i, sequence in zip(numbers, generated[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
-            responses[i] = sequence
+        settings = {"do_sample": True, "temperature": sampling["temperature"], "top_k": 0, "top_p": 1.0}
+        sampled = generate(network, tokenizer, [ids[i] for i in numbers], sampling["max_new_tokens"], **settings)
+        for i, response in zip(numbers, sampled, strict=True):
+            responses[i] = response
     ends = [r.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in r else len(r) for r in responses]
     pd.DataFrame(
         {
@@ -40,3 +34,39 @@ def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits
             "ended": [end < len(r) for r, end in zip(responses, ends)],
         }
     ).to_parquet(out / "responses.parquet", index=False)
+
+
+@torch.inference_mode()
+def generate(
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    **settings,
+) -> list[list[int]]:
+    """A continuation of each prompt by transformers' ``generate``, in which whoever has ended leaves the batch."""
+    padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(network.device)
+    sequences, mask, cache = padded["input_ids"], padded["attention_mask"], None
+    start, running, responses = sequences.shape[1], list(range(len(prompts))), [[]] * len(prompts)
+    while running:
+        generated = network.generate(
+            input_ids=sequences,
+            attention_mask=mask,
+            past_key_values=cache,
+            max_new_tokens=min(STRIDE, start + max_new_tokens - sequences.shape[1]),
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            return_dict_in_generate=True,
+            **settings,
+        )
+        sequences, cache = generated.sequences, generated.past_key_values
+        mask = torch.cat([mask, mask.new_ones(len(mask), sequences.shape[1] - mask.shape[1])], dim=1)
+        for i, response in zip(running, sequences[:, start:].tolist(), strict=True):
+            responses[i] = response
+        goes_on = (sequences[:, start:] != tokenizer.eos_token_id).all(dim=1)
+        if sequences.shape[1] == start + max_new_tokens:
+            break
+        running = [i for i, more in zip(running, goes_on.tolist()) if more]
+        sequences, mask = sequences[goes_on], mask[goes_on]
+        cache.batch_select_indices(goes_on.nonzero()[:, 0])
+    return responses

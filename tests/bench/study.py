@@ -1,0 +1,154 @@
+"""What sharing saves: the sandbox study as it is, and as scripts without a store would run it. Run by ``make bench-study``.
+
+The first is the sum of timed stages of the store at hand (run ``make reproduce`` before). The second is *estimated* from the same
+timed stages: every arm, seed and setting is trained and scored by itself from its base models, each notebook alone, with TRL's trainers at the ratios
+of ``tests/bench/speed.json``; base models alone are made once a notebook. Also measured: one worker against two on a small part of the study,
+and the floor, the time that the matrix products of the policies alone take. Writes ``tests/bench/study.json``.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from weaklib import pairs
+from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
+from weaklib.parameters import load_profile
+from weaklib.paths import ROOT, store_folder
+from weaklib.plan import stages_asked_for
+from weaklib.stage import Stage, upstream
+from weaklib.stages.policy import weigh
+from weaklib.store import Store
+
+HERE = Path(__file__).parent
+# Whose time a script with plain TRL would spend instead: (row of speed.json, its side).
+PLAIN = {
+    "policy": ("policy step", "TRL as it comes"),
+    "annotator": ("annotator step", "TRL's RewardTrainer"),
+    "labels": ("labelling", "TRL's evaluation"),
+    "sft": ("text step", "TRL's SFTTrainer"),
+    "base": ("text step", "TRL's SFTTrainer"),
+    "responses": ("sampling", "transformers, in the given order"),
+}
+# One arm's worth of study, for one worker against two.
+PART = ["seeds=[0, 1]", "models.weak=opt-tiny", "models.strong=opt-small", "top_percents=[30, 100]"]
+PART += ["task.corpus=1000", "task.pairs=2400", "task.test_prompts=400"]
+
+
+def plain_ratios() -> dict[str, float]:
+    rows = json.loads((HERE / "speed.json").read_text())["rows"]
+    ratios = {(row["what"], row["side"]): row["ratio"] for row in rows if row["data"] == "sandbox"}
+    return {stage: ratios[key] for stage, key in PLAIN.items()} | {"reference": 0.0}  # TRL's is within its policy step
+
+
+def seconds_of(store: Store, stage: Stage) -> float:
+    return json.loads((store.folder(stage) / "stage.json").read_text())["seconds"]
+
+
+def shared_and_naive(profile: str, store: Store) -> dict:
+    notebooks = {name: stages_asked_for(name, profile, {}) for name in load_profile(profile).notebooks}
+    everything = upstream(stage for stages in notebooks.values() for stage in stages)
+    if missing := [stage for stage in everything if not store.has(stage)]:
+        sys.exit(f"{len(missing)} stages are not stored: make reproduce first")
+    seconds, ratios = {stage.key: seconds_of(store, stage) for stage in everything}, plain_ratios()
+    naive = 0.0
+    for stages in notebooks.values():
+        runs = [[stage] for stage in stages if stage.name == "rewards"] or [stages]
+        chains = [stage for run in runs for stage in upstream(run) if stage.name != "base"]
+        bases = [stage for stage in upstream(stages) if stage.name == "base"]
+        naive += sum(seconds[stage.key] * ratios.get(stage.name, 1.0) for stage in chains + bases)
+    shared = sum(seconds.values())
+    return {
+        "shared_seconds": round(shared, 1),
+        "naive_seconds_estimated": round(naive),
+        "ratio": round(naive / shared, 2),
+    }
+
+
+def floor(profile: str, store: Store) -> dict:
+    """Seconds on two cores that the products of the policies' training alone need at the rate this machine multiplies."""
+    p = load_profile(profile)
+    stages = upstream(stage for name in p.notebooks for stage in stages_asked_for(name, profile, {}))
+    flops, lengths = 0.0, {}
+    for stage in (stage for stage in stages if stage.name == "policy"):
+        start, labels = (store.folder(stage.inputs[name]) for name in ("start", "labels"))
+        model = load_causal_lm(start, "cpu")
+        head = model.get_output_embeddings().weight.numel()
+        body = sum(
+            w.numel() for n, w in model.named_parameters() if w.dim() == 2 and "embed" not in n and "lm_head" not in n
+        )
+        frame = weigh(
+            pd.read_parquet(labels / "labels.parquet"), stage.parameters["weighting"], stage.parameters["top_percent"]
+        )
+        if labels not in lengths:
+            rows = tokenize_pairs(load_tokenizer(start), frame, "chosen", "rejected", stage.parameters["limits"])
+            responses = sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows) / len(rows)
+            lengths[labels] = (sum(pairs.length(row, "shared") for row in rows) / len(rows), responses)
+        tokens, responses = lengths[labels]
+        flops += 6 * len(frame) * (body * tokens + head * responses)  # forward, and twice that backward
+    torch.set_num_threads(1)
+    a, b = torch.randn(2048, 96), torch.randn(384, 96)  # the largest product of these models
+    times = []
+    for _ in range(200):
+        started = time.perf_counter()
+        a @ b.T
+        times.append(time.perf_counter() - started)
+    rate = 2 * a.shape[0] * a.shape[1] * b.shape[0] / sorted(times)[20]
+    policies = sum(seconds_of(store, stage) for stage in stages if stage.name == "policy")
+    return {
+        "policies_tflop": round(flops / 1e12, 2),
+        "gflops_one_thread": round(rate / 1e9, 1),
+        "policies_floor_seconds_two_workers": round(flops / rate / 2, 1),
+        "policies_seconds_two_workers": round(policies / 2, 1),
+    }
+
+
+def one_worker_against_two() -> dict:
+    seconds = {}
+    for workers in (2, 1):
+        with tempfile.TemporaryDirectory() as place:
+            command = [
+                sys.executable,
+                "-m",
+                "weaklib",
+                "reproduce",
+                "--profile",
+                "sandbox",
+                "--only",
+                "05_top_confidence",
+            ]
+            folders = [part for name in ("store", "runs", "figures") for part in (f"--{name}", f"{place}/{name}")]
+            started = time.perf_counter()
+            subprocess.run(
+                [*command, *folders, "--workers", str(workers), "--set", *PART], check=True, stdout=subprocess.DEVNULL
+            )
+            seconds[workers] = time.perf_counter() - started
+    return {
+        "one_worker_seconds": round(seconds[1], 1),
+        "two_workers_seconds": round(seconds[2], 1),
+        "ratio": round(seconds[1] / seconds[2], 2),
+    }
+
+
+def main() -> None:
+    os.chdir(ROOT)
+    store = Store(store_folder())
+    record = {"date": date.today().isoformat(), "machine": json.loads((HERE / "speed.json").read_text())["machine"]}
+    record |= {
+        "sharing": shared_and_naive("sandbox", store),
+        "floor": floor("sandbox", store),
+        "workers": one_worker_against_two(),
+    }
+    (HERE / "study.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()
