@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import logsigmoid
 from torch.utils.data import Sampler
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+from trl import DPOConfig, DPOTrainer, RewardTrainer
 
 from weaklib import pairs
 from weaklib.language_models import train_and_save

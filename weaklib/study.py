@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import itertools
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -105,6 +106,7 @@ class Study:
         """
         if not self._compute([run.rewards for run in runs] + [run.sft_rewards for run in runs]):
             return pd.DataFrame()
+        self._print_forms(runs)
         tables = []
         for run in runs:
             both = self._read(run.rewards, "rewards").merge(
@@ -127,6 +129,15 @@ class Study:
             }
             tables.append(pd.DataFrame(measured).assign(**setting))
         return pd.concat(tables, ignore_index=True)
+
+    def _print_forms(self, runs: list[Run]) -> None:
+        """How the policies' pairs were laid out (:mod:`weaklib.pairs`)."""
+        policies = {policy.key: policy for policy in (run.rewards.inputs["responses"].inputs["model"] for run in runs)}
+        files = [self.store.folder(policy) / "pairs.json" for policy in policies.values()]
+        records = pd.DataFrame([json.loads(file.read_text(encoding="utf-8")) for file in files])
+        for form, rows in records.groupby("form"):
+            padding = 100 * rows["padding_share"].mean()
+            print(f"{len(rows)} policies, pairs in the {form} form, {padding:.1f}% of positions padding")
 
     def weak_labels(self) -> pd.DataFrame:
         """The annotators' labels of D_u, for each weak model and seed.
