@@ -5,7 +5,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from weaklib.metrics import calibration_error, gra, gra_difference, share_correct, share_difference, wins
+from weaklib.metrics import (
+    calibration_error,
+    gold_gap,
+    gra,
+    gra_difference,
+    mean_of,
+    rank_agreement,
+    share_correct,
+    share_difference,
+    win_rate,
+    wins,
+)
 from weaklib.statistics import correct_family, crossed_mean, detectable
 
 
@@ -182,3 +193,36 @@ def test_the_kept_simulation_covers_in_every_cell():
     table = pd.read_csv(ROOT / "tests" / "bench" / "coverage.csv")
     chosen = table[table["method"] == "random effects"]
     assert len(chosen) == 27 and chosen["coverage"].between(93, 97).all() and (chosen["repetitions"] >= 2000).all()
+
+
+def test_gap_and_win_rate_are_of_the_same_seed_and_prompt():
+    rows = results(human=[[1.0, 2.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0]], cw=[[2.0, 2.0, 0.0, 1.0], [1.0, 1.0, 1.0, -1.0]])
+    gaps = gold_gap(rows, ["weak", "strong"], "cw", "human").sort_values(["seed", "prompt"])["gap"]
+    assert gaps.tolist() == [1.0, 0.0, -3.0, 1.0, 1.0, 1.0, 1.0, -1.0]
+    row = win_rate(rows, ["weak", "strong"], "cw", "human").iloc[0]
+    assert row["estimate"] == pytest.approx((2.5 + 3) / 8)
+
+
+def test_a_mean_is_over_seeds_and_prompts_and_may_be_negative():
+    row = mean_of(results(human=[[-3.0, 1.0], [-1.0, 1.0]]), ["arm"], "gold_reward").iloc[0]
+    assert row["estimate"] == pytest.approx(-0.5)
+    assert row["ci_low"] < -0.5 < row["ci_high"]
+
+
+def test_rank_agreement():
+    """Of four arms whose shares of wins the other reward turns over, swaps, and keeps."""
+    rng = np.random.default_rng(0)
+
+    def arms(*shares):
+        return results(**{f"arm{i}": 1 + np.sign(share - rng.random((3, 400))) for i, share in enumerate(shares)})
+
+    truth = arms(0.2, 0.4, 0.6, 0.8).assign(gold="truth")
+    same, turned = arms(0.3, 0.4, 0.5, 0.9).assign(gold="same"), arms(0.8, 0.6, 0.4, 0.2).assign(gold="turned")
+    swapped = arms(0.4, 0.2, 0.6, 0.8).assign(gold="swapped")
+    rows, names = pd.concat([truth, same, turned, swapped]), [f"arm{i}" for i in range(4)]
+    found = {gold: rank_agreement(rows, names, "truth", gold, draws=200) for gold in ("same", "turned", "swapped")}
+    assert [round(found[gold].estimate, 6) for gold in found] == [1.0, -1.0, 0.8]
+    assert all(e.ci_low <= e.estimate <= e.ci_high for e in found.values())
+    close = arms(0.50, 0.51, 0.52, 0.53).assign(gold="close")
+    unsure = rank_agreement(pd.concat([truth, close]), names, "truth", "close", draws=200)
+    assert unsure.ci_high - unsure.ci_low > 0.3

@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import logsigmoid
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from weaklib import pairs
+from weaklib import language_models, pairs
 from weaklib.losses import preference_loss
 
 VOCABULARY, PAD, LONGEST = 97, 0, 24
@@ -159,11 +159,10 @@ def test_the_rejected_response_does_not_see_the_chosen_one():
 
 def test_trls_tiled_kernel_gives_the_same_log_probs():
     """It is what a GPU takes, so that the logits of a long vocabulary are never held."""
-    from trl.kernels.chunked_logprob import ChunkedLogProbFunction
-
     head, hidden, targets = torch.nn.Linear(16, 50), torch.randn(9, 16), torch.randint(50, (9,))
-    tiled = ChunkedLogProbFunction.apply(hidden, head.weight, head.bias, targets, 1.0, 8, None, 1.0, ("log_probs",))[0]
-    assert same(tiled, pairs._token_logps(head, hidden, targets))
+    assert same(
+        language_models._tiled_logps(head, hidden, targets), language_models._plain_logps(head, hidden, targets)
+    )
 
 
 def test_batches_keep_to_the_budget_and_lose_no_row():

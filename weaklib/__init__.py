@@ -10,10 +10,14 @@ _MODULES = {
     "calibration_error": "metrics",
     "correct_family": "statistics",
     "detectable": "statistics",
+    "gold_gap": "metrics",
     "gra": "metrics",
     "gra_difference": "metrics",
+    "mean_of": "metrics",
+    "rank_agreement": "metrics",
     "reported": "papers",
     "share_correct": "metrics",
+    "win_rate": "metrics",
 }
 
 __all__ = ["confidence", "preference_loss", *_MODULES]

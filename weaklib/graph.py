@@ -61,10 +61,7 @@ def base(p: Profile, model: str) -> Stage:
         parameters = {"pretraining": p.pretraining.model_dump(), "device": p.device, "seed": 0}
         parameters |= {"max_tokens": p.max_prompt_tokens + p.max_response_tokens}
         return Stage("base", {"task": task(p)}, {"model": p.models.pretrained_here[model], **parameters})
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return Stage("base", parameters={"model": str(folder.absolute()), "revision": _folder_hash(folder)})
-    return Stage("base", parameters={"model": model})
+    return Stage("base", parameters=_outside(model))
 
 
 def annotator(p: Profile, weak: str, seed: int) -> Stage:
@@ -121,20 +118,59 @@ def policy(p: Profile, arm: Arm, weak: str, strong: str, seed: int, top_percent:
     return Stage("policy", inputs, parameters)
 
 
-def rewards(p: Profile, model: Stage, seed: int, part: str = "test") -> Stage:
-    """Gold rewards of responses that ``model`` (a policy, or its SFT start) samples for the prompts of ``part``."""
+def gold_model(p: Profile, name: str) -> Stage:
+    """A gold reward model that is made here, from pairs which the truth has labelled."""
+    gold = p.gold_models[name]
+    parameters = {"name": p.task.name, "prompts": p.task.prompts, "pairs": gold.pairs, "seed": p.task.seed}
+    pairs = Stage("gold_pairs", {"task": task(p)}, parameters)
+    truth = Stage("labels", {"task": pairs}, {"by": "oracle", "part": "all"})
+    return _scalar_head(p, gold.model, truth, 0, gold.training.model_dump())
+
+
+def gold_labels(p: Profile, name: str) -> Stage:
+    """How a gold model that is made here labels the task's pairs."""
+    inputs = {"task": task(p), "annotator": gold_model(p, name)}
+    return Stage("labels", inputs, {"by": "scalar_head", "part": "all", **_scoring(p)})
+
+
+def responses(p: Profile, model: Stage, seed: int, part: str = "test") -> Stage:
+    """What ``model`` (a policy, or its SFT start) answers to the prompts of ``part``."""
     parameters = {"part": part, "sampling": p.sampling.model_dump(), "limits": _limits(p)}
-    parameters |= {"seed": seed, "device": p.device}
-    responses = Stage("responses", {"model": model, "task": task(p)}, parameters)
-    if p.task.kind == "world":
-        return Stage("rewards", {"responses": responses}, {"world": p.task.name})
-    return Stage("rewards", {"responses": responses, "proxy": proxy(p)}, _scoring(p))
+    return Stage("responses", {"model": model, "task": task(p)}, parameters | {"seed": seed, "device": p.device})
 
 
-def _scalar_head(p: Profile, model: str, human_labels: Stage, seed: int) -> Stage:
-    training = p.annotator.model_dump(exclude={"kind"}) | {"batch_tokens": p.batch_tokens}
+def rewards(p: Profile, model: Stage, seed: int, part: str = "test", gold: str | None = None) -> Stage:
+    """Gold rewards of the responses of ``model``: the task's own (the truth, or a proxy of it), or those of the gold model ``gold``."""
+    answers = responses(p, model, seed, part)
+    if gold is not None and p.gold_models[gold].model not in p.models.pretrained_here:
+        parameters = p.gold_models[gold].model_dump(include={"format", "output"})
+        parameters |= {"model": _outside(p.gold_models[gold].model), "batch_tokens": p.batch_tokens, "device": p.device}
+        return Stage("rewards", {"responses": answers}, parameters)
+    if gold is None and p.task.kind == "world":
+        return Stage("rewards", {"responses": answers}, {"world": p.task.name})
+    head = proxy(p) if gold is None else gold_model(p, gold)
+    return Stage("rewards", {"responses": answers, "scalar_head": head}, _scoring(p))
+
+
+def kl(p: Profile, trained: Stage, start: Stage, seed: int) -> Stage:
+    """How far a policy has gone from its start."""
+    inputs = {"policy": trained, "start": start}
+    inputs |= {"responses": responses(p, trained, seed), "start_responses": responses(p, start, seed)}
+    return Stage("kl", inputs, _scoring(p))
+
+
+def _scalar_head(p: Profile, model: str, labels: Stage, seed: int, training: dict | None = None) -> Stage:
+    training = (training or p.annotator.model_dump(exclude={"kind"})) | {"batch_tokens": p.batch_tokens}
     parameters = {"training": training, "limits": _limits(p), "seed": seed, "device": p.device}
-    return Stage("annotator", {"base": base(p, model), "labels": human_labels}, parameters)
+    return Stage("annotator", {"base": base(p, model), "labels": labels}, parameters)
+
+
+def _outside(model: str) -> dict:
+    """A model that is not made here: its folder and the hash of its files, or its hub id."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return {"model": str(folder.absolute()), "revision": _folder_hash(folder)}
+    return {"model": model}
 
 
 def _scoring(p: Profile) -> dict:

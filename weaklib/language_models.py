@@ -1,4 +1,4 @@
-"""What the stages that touch language models share: loading, tokens, trainer settings."""
+"""What the stages that touch language models share: loading, tokens, log-probabilities, trainer settings."""
 
 import json
 import tempfile
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -15,6 +16,17 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_callback import PrinterCallback
+
+# Settings of architectures whose forward does more to the logits than apply the output embeddings.
+_RESCALED_LOGITS = {
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "output_multiplier",
+}
+# Columns of the vocabulary that TRL's kernel projects at once.
+_VOCABULARY_TILE = 8192
 
 # Parallelism comes from many stages at once; one thread a stage gives the same numbers on any number of cores.
 torch.set_num_threads(1)
@@ -67,6 +79,40 @@ def tokenize_pairs(tokenizer, pairs: pd.DataFrame, first: str, second: str, limi
     return [
         {"prompt_ids": p, "chosen_ids": a, "rejected_ids": b} for p, a, b in zip(prompts, chosen, rejected, strict=True)
     ]
+
+
+def token_logps(model: PreTrainedModel, inputs: dict, positions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """log p in nats of tokens that follow in a model's sequences: shape (K,).
+
+    Args:
+        inputs: what the model's forward takes, R sequences of T tokens.
+        positions: of each token, where in the flat (R·T) sequences it is predicted; only there are logits computed, (K,).
+        targets: the tokens, (K,).
+    """
+    network = without_adapters(model)
+    if _RESCALED_LOGITS & {name for name, value in network.config.to_dict().items() if value is not None}:
+        logits = network(**inputs).logits.flatten(0, 1)[positions]
+        return -cross_entropy(logits.float(), targets, reduction="none")
+    hidden = network.base_model(**inputs).last_hidden_state.flatten(0, 1)[positions]
+    head = network.get_output_embeddings()
+    return (_plain_logps if hidden.device.type == "cpu" else _tiled_logps)(head, hidden, targets)
+
+
+def _plain_logps(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return -cross_entropy(head(hidden).float(), targets, reduction="none")
+
+
+def _tiled_logps(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The same without ever holding all logits, by TRL's kernel; on a CPU that is slower, and memory is not what is short."""
+    from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+
+    plain = (1.0, _VOCABULARY_TILE, None, 1.0, ("log_probs",))  # temperature, tile, no soft cap, no scale, no more
+    return ChunkedLogProbFunction.apply(hidden, head.weight, head.bias, targets, *plain)[0]
+
+
+def without_adapters(model: PreTrainedModel) -> PreTrainedModel:
+    """The model that LoRA's layers were put into, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def trainer_settings(training: dict, seed: int, device: str) -> dict:

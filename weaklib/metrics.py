@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
-from weaklib.statistics import crossed_mean, mean_of_seeds, nested_mean
+from weaklib.statistics import LEVEL, Estimate, crossed_mean, mean_of_seeds, nested_mean
 
 
 def wins(reward, reference) -> np.ndarray:
@@ -45,6 +46,59 @@ def gra_difference(results: pd.DataFrame, by: list[str], baseline: str) -> pd.Da
     scored = scored[scored["arm"] != baseline].merge(base, on=same, how="left", suffixes=("", "_baseline"))
     scored["score"] = scored["win"] - scored["win_baseline"]
     return _summarise(scored, by, "score", lambda rows: crossed_mean(_by_seed_and_prompt(rows), (-1, 1)))
+
+
+def win_rate(results: pd.DataFrame, by: list[str], arm: str, baseline: str) -> pd.DataFrame:
+    """The share of test prompts where the response of ``arm`` has a higher gold reward than that of ``baseline`` ([B] Fig. 5).
+
+    Arguments and result as :func:`gra`; ``by`` names the settings that both arms have.
+    """
+    return gra(gold_gap(results, by, arm, baseline), by)
+
+
+def gold_gap(results: pd.DataFrame, by: list[str], arm: str, baseline: str) -> pd.DataFrame:
+    """R*(arm) − R*(baseline) of each seed and prompt in column ``gap`` ([B] Fig. 5); ``sft_gold_reward`` is the baseline's."""
+    same = [*by, "seed", "prompt"]
+    base = results.loc[results["arm"] == baseline, [*same, "gold_reward"]].rename(
+        columns={"gold_reward": "sft_gold_reward"}
+    )
+    both = results[results["arm"] == arm].drop(columns="sft_gold_reward").merge(base, on=same, validate="one_to_one")
+    return both.assign(gap=both["gold_reward"] - both["sft_gold_reward"])
+
+
+def mean_of(rows: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
+    """The mean of ``column`` over seeds and prompts, one row for each group of ``by``; result as :func:`gra`."""
+    anything = (-np.inf, np.inf)
+    return _summarise(
+        rows, by, column, lambda part: crossed_mean(_by_seed_and_prompt(part.assign(score=part[column])), anything)
+    )
+
+
+def rank_agreement(results: pd.DataFrame, arms: list[str], one: str, other: str, draws: int = 2000) -> Estimate:
+    """Spearman's rank correlation of the ``arms``' GRA under the gold rewards ``one`` and ``other``, for one pair of models.
+
+    The interval is a percentile bootstrap over seeds and prompts, the same draws for all arms and both rewards. With few arms and
+    seeds it is coarse: a correlation of some ten arms has few values to take.
+    """
+    scored = _with_wins(results).rename(columns={"win": "score"})
+
+    def table(gold: str) -> np.ndarray:  # arms × seeds × prompts
+        rows = scored[scored["gold"] == gold]
+        return np.stack([_by_seed_and_prompt(rows[rows["arm"] == arm]) for arm in arms])
+
+    both, rng = (table(one), table(other)), np.random.default_rng(0)
+    _, seeds, prompts = both[0].shape
+
+    def correlation(of_seeds: np.ndarray, of_prompts: np.ndarray) -> float:
+        means = [np.einsum("asp,s,p->a", scores, of_seeds, of_prompts) for scores in both]
+        return spearmanr(*means).statistic
+
+    drawn = [
+        correlation(rng.multinomial(seeds, [1 / seeds] * seeds), rng.multinomial(prompts, [1 / prompts] * prompts))
+        for _ in range(draws)
+    ]
+    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(correlation(np.ones(seeds), np.ones(prompts)), low, high, seeds, prompts, np.nanstd(drawn), np.nan)
 
 
 def without_length(rows: pd.DataFrame) -> pd.Series:

@@ -11,29 +11,19 @@ same numbers; the shared form is taken for the architectures that ``tests/test_p
 from collections.abc import Callable, Iterator
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
+
+from weaklib.language_models import token_logps, without_adapters
 
 # Architectures shown equal in both forms, when they attend to everything before a token and rotate or embed its position alone.
 SHARED = ("gpt_neox", "llama", "opt", "qwen2")
-
-# Settings of architectures whose forward does more to the logits than apply the output embeddings.
-_RESCALED_LOGITS = {
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "lm_head_multiplier",
-    "output_multiplier",
-}
-# Columns of the vocabulary that TRL's kernel projects at once.
-_VOCABULARY_TILE = 8192
 
 Batch = dict[str, torch.Tensor]
 
 
 def form(model: PreTrainedModel) -> str:
     """``shared`` or ``plain``: how pairs are laid out for ``model``."""
-    config = _without_adapters(model).config
+    config = without_adapters(model).config
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     equal = (
         config.model_type in SHARED
@@ -123,26 +113,15 @@ def score(model: PreTrainedModel, rows: list[dict], what: Callable, batch_tokens
 
 def response_logps(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """log π(response | prompt) in nats, summed over the response's tokens: shape (2, B), chosen and rejected."""
-    network, targets = _without_adapters(model), batch["targets"]
-    if _RESCALED_LOGITS & {name for name, value in network.config.to_dict().items() if value is not None}:
-        logits = network(**_inputs(batch, form(model))).logits.flatten(0, 1)[batch["before_targets"]]
-        token_logps = -cross_entropy(logits.float(), targets, reduction="none")
-    else:
-        hidden = _hidden_states(model, batch)[batch["before_targets"]]
-        token_logps = _token_logps(network.get_output_embeddings(), hidden, targets)
-    return torch.segment_reduce(token_logps, "sum", lengths=batch["lengths"]).view(2, -1)
+    logps = token_logps(model, _inputs(batch, form(model)), batch["before_targets"], batch["targets"])
+    return torch.segment_reduce(logps, "sum", lengths=batch["lengths"]).view(2, -1)
 
 
 def response_rewards(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """The scalar head's reward at the end of each response: shape (2, B), chosen and rejected."""
-    hidden = _hidden_states(model, batch)[batch["ends"]]
-    return _without_adapters(model).score(hidden).float().view(2, -1)
-
-
-def _hidden_states(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """The backbone's last hidden states, flat: (R·T, H)."""
-    backbone = _without_adapters(model).base_model
-    return backbone(**_inputs(batch, form(model))).last_hidden_state.flatten(0, 1)
+    network = without_adapters(model)
+    hidden = network.base_model(**_inputs(batch, form(model))).last_hidden_state.flatten(0, 1)
+    return network.score(hidden[batch["ends"]]).float().view(2, -1)
 
 
 def _inputs(batch: Batch, form: str) -> dict:
@@ -154,25 +133,3 @@ def _inputs(batch: Batch, form: str) -> dict:
     seen, sees = segments[:, None, :], segments[:, :, None]
     visible = ((seen == 0) | (seen == sees)).tril()
     return inputs | {"position_ids": batch["positions"], "attention_mask": visible[:, None]}
-
-
-def _token_logps(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """log p of each target, shape (K,), from the hidden states (K, H) that predict them."""
-    if hidden.device.type == "cpu":
-        return -cross_entropy(head(hidden).float(), targets, reduction="none")
-    # never holds the logits of all K; on a CPU it is slower, and memory is not what is short
-    from trl.kernels.chunked_logprob import ChunkedLogProbFunction
-
-    plain = (
-        1.0,
-        _VOCABULARY_TILE,
-        None,
-        1.0,
-        ("log_probs",),
-    )  # temperature, tile, no soft cap, no scale, nothing else wanted
-    return ChunkedLogProbFunction.apply(hidden, head.weight, head.bias, targets, *plain)[0]
-
-
-def _without_adapters(model: PreTrainedModel) -> PreTrainedModel:
-    """The model that LoRA's layers were put into, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -130,6 +130,21 @@ class PolicyTraining(Section):
     batch_size: PositiveInt
 
 
+class GoldModel(Section):
+    """A reward model that scores responses beside the task's own gold reward.
+
+    One that is made here (``model`` of ``pretrained_here``) is trained on ``pairs`` pairs labelled by the truth, which no arm sees.
+    Any other is a local folder or hub id of a sequence-classification model: ``format`` says how it is given a dialogue,
+    and ``output`` which of its logits is the reward.
+    """
+
+    model: str
+    pairs: PositiveInt | None = None
+    training: Training | None = None
+    format: Literal["text", "text_pair", "chat"] = "text"
+    output: Annotated[int, Field(ge=0)] = 0
+
+
 class Sampling(Section):
     temperature: PositiveFloat
     max_new_tokens: PositiveInt
@@ -158,12 +173,27 @@ class Profile(Section):
     learning_rate: PositiveFloat
     policy: PolicyTraining
     sampling: Sampling
+    gold_models: dict[str, GoldModel] = {}
     top_percents: Percents
 
     @model_validator(mode="after")
     def proxy_where_there_is_no_gold(self):
         if self.task.kind == "file" and self.models.proxy is None:
             raise ValueError("models.proxy is required: a file has no gold reward")
+        return self
+
+    @model_validator(mode="after")
+    def gold_models_are_whole(self):
+        for name, gold in self.gold_models.items():
+            made_here = gold.model in self.models.pretrained_here
+            if made_here and (gold.pairs is None or gold.training is None):
+                raise ValueError(f"gold_models.{name}: {gold.model} is made here, which needs pairs and training")
+            if made_here and self.task.kind != "world":
+                raise ValueError(
+                    f"gold_models.{name}: {gold.model} would be trained on the truth, which a file does not have"
+                )
+            if not made_here and (gold.pairs or gold.training):
+                raise ValueError(f"gold_models.{name}: pairs and training are for models of pretrained_here")
         return self
 
     @model_validator(mode="after")

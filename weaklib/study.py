@@ -27,15 +27,22 @@ PACKAGES = (*LIBRARIES, "distributed", "matplotlib", "pandas", "papermill", "sci
 
 @dataclass(frozen=True)
 class Run:
-    """An arm for one weak→strong pair, one seed and one setting."""
+    """An arm for one weak→strong pair, one seed and one setting, scored by one gold reward."""
 
     arm: str
     weak: str
     strong: str
     seed: int
     top_percent: float | None
+    gold: str
     rewards: Stage
     sft_rewards: Stage
+    kl: Stage
+
+    @property
+    def setting(self) -> dict:
+        """The columns that name it."""
+        return {name: getattr(self, name) for name in ("arm", "weak", "strong", "top_percent", "seed", "gold")}
 
 
 class Study:
@@ -70,39 +77,43 @@ class Study:
         """What the gold reward is here, for axes and captions."""
         return "gold reward" if self.profile.task.kind == "world" else "proxy reward"
 
+    @property
+    def own_gold(self) -> str:
+        """The task's own gold reward as results name it; others are the profile's ``gold_models``."""
+        return "truth" if self.profile.task.kind == "world" else "proxy"
+
     def interval_note(self, units: str = "test prompts") -> str:
         """What the intervals of this run cover, for captions; ``units`` are what was scored."""
         seeds = len(self.profile.seeds)
         covers = f"{seeds} seeds and the {units}" if seeds > 1 else f"the {units} only (one seed)"
         return f"95% intervals over {covers}"
 
-    def arms(self, *names: str, top_percents: Sequence[float | None] = (None,)) -> list[Run]:
-        """The named arms for every weak→strong pair and seed of the profile (and every N of ``top``)."""
+    def arms(
+        self, *names: str, top_percents: Sequence[float | None] = (None,), golds: Sequence[str | None] = (None,)
+    ) -> list[Run]:
+        """The named arms for every weak→strong pair and seed of the profile, every N of ``top``, and every gold reward.
+
+        ``golds`` are names of the profile's ``gold_models``; None is the task's own.
+        """
         if unknown := set(names) - set(graph.ARMS):
             raise RequestError(f"unknown arm {unknown.pop()!r}: {', '.join(graph.ARMS)}")
         if ("top" in names) != (None not in top_percents):
             raise RequestError("top_percents are for the arm 'top', which needs them; ask for it by itself")
-        p = self.profile
-        settings = itertools.product(names, top_percents, p.models.pairs, p.seeds)
-        return [
-            Run(
-                name,
-                weak,
-                strong,
-                seed,
-                percent,
-                rewards=graph.rewards(p, graph.policy(p, graph.ARMS[name], weak, strong, seed, percent), seed),
-                sft_rewards=graph.rewards(p, graph.sft(p, strong, seed), seed),
-            )
-            for name, percent, (weak, strong), seed in settings
-        ]
+        p, runs = self.profile, []
+        for name, percent, (weak, strong), seed in itertools.product(names, top_percents, p.models.pairs, p.seeds):
+            policy, start = graph.policy(p, graph.ARMS[name], weak, strong, seed, percent), graph.sft(p, strong, seed)
+            kl = graph.kl(p, policy, start, seed)
+            for gold in golds:
+                scored = [graph.rewards(p, model, seed, gold=gold) for model in (policy, start)]
+                runs.append(Run(name, weak, strong, seed, percent, gold or self.own_gold, *scored, kl))
+        return runs
 
     def run(self, runs: list[Run]) -> pd.DataFrame:
         """Trains and evaluates what is not stored yet.
 
         Returns:
-            a row for each arm, weak→strong pair, setting, seed and test prompt: ``response``, its length in ``words``,
-            ``gold_reward``, and ``sft_words``, ``sft_gold_reward`` of the start's response to the same prompt.
+            a row for each arm, weak→strong pair, setting, seed, gold reward and test prompt: ``response``, its length in
+            ``words``, ``gold_reward``, and ``sft_words``, ``sft_gold_reward`` of the start's response to the same prompt.
         """
         if not self._compute([run.rewards for run in runs] + [run.sft_rewards for run in runs]):
             return pd.DataFrame()
@@ -112,13 +123,6 @@ class Study:
             both = self._read(run.rewards, "rewards").merge(
                 self._read(run.sft_rewards, "rewards"), on="prompt", validate="one_to_one", suffixes=("", "_sft")
             )
-            setting = {
-                "arm": run.arm,
-                "weak": run.weak,
-                "strong": run.strong,
-                "top_percent": run.top_percent,
-                "seed": run.seed,
-            }
             measured = {
                 "prompt": both["prompt"],
                 "response": both["response"],
@@ -127,8 +131,42 @@ class Study:
                 "sft_words": both["response_sft"].str.split().str.len(),
                 "sft_gold_reward": both["gold_reward_sft"],
             }
-            tables.append(pd.DataFrame(measured).assign(**setting))
+            tables.append(pd.DataFrame(measured).assign(**run.setting))
         return pd.concat(tables, ignore_index=True)
+
+    def kl(self, runs: list[Run]) -> pd.DataFrame:
+        """How far each policy has gone from its start: a row for each run and test prompt.
+
+        ``log_ratio`` is log π(y|x)/π_sft(y|x) in nats of the policy's own response: its mean is the KL divergence from SFT.
+        """
+        if not self._compute([run.kl for run in runs]):
+            return pd.DataFrame()
+        return pd.concat([self._read(run.kl, "kl").assign(**run.setting) for run in runs], ignore_index=True)
+
+    def gold_model_labels(self) -> pd.DataFrame:
+        """Which response of each of the task's pairs the gold models prefer that are made here.
+
+        Returns:
+            a row for each gold model and pair that the truth tells apart: ``gold``, ``pair``, ``margin``, and whether it
+            agrees with the truth (``truth``) and with the human (``human``).
+        """
+        stages = {
+            name: graph.gold_labels(self.profile, name) for name in self.profile.gold_models if self._made_here(name)
+        }
+        if not self._compute(stages.values()) or not stages:
+            return pd.DataFrame()
+        pairs = self._read(graph.task(self.profile), "pairs").set_index("pair")
+        difference = pairs["gold_reward_a"] - pairs["gold_reward_b"]
+        tables = []
+        for name, stage in stages.items():
+            labels = self._read(stage, "labels").set_index("pair")
+            labels["truth"] = labels["prefers_a"] == (difference > 0)
+            labels["human"] = labels["prefers_a"] == pairs["human_prefers_a"]
+            tables.append(labels.loc[difference != 0, ["margin", "truth", "human"]].assign(gold=name).reset_index())
+        return pd.concat(tables, ignore_index=True)
+
+    def _made_here(self, gold: str) -> bool:
+        return self.profile.gold_models[gold].model in self.profile.models.pretrained_here
 
     def _print_forms(self, runs: list[Run]) -> None:
         """How the policies' pairs were laid out (:mod:`weaklib.pairs`)."""

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from weaklib.figures import ARM_NAMES, percent
-from weaklib.metrics import calibration_error, gra, gra_difference, share_correct, share_difference
+from weaklib.metrics import calibration_error, gra, gra_difference, mean_of, share_correct, share_difference
 from weaklib.statistics import LEVEL, correct_family, detectable
 
 SETTING = ["arm", "weak", "strong", "top_percent"]
@@ -68,6 +68,57 @@ def annotator_findings(labels: pd.DataFrame, rules: pd.DataFrame) -> list[str]:
     for text, row in zip(percent(difference, "+"), difference.to_dict("records")):
         verdict = "better than" if row["ci_low"] > 0 else "not shown to be better than"
         sentences.append(f"{row['weak']} is {verdict} the rule “{best}”, which reads nothing: {text} points.")
+    return sentences
+
+
+def gold_table(labels: pd.DataFrame, agreement: pd.DataFrame) -> pd.DataFrame:
+    """Gold models beside each other: how often each is right about a pair, and how alike it ranks the arms, as text.
+
+    Args:
+        labels: ``Study.gold_model_labels``; gold models that are not made here are not in it.
+        agreement: ``metrics.rank_agreement`` of each gold model and pair of models.
+    """
+    ranks = agreement.assign(pair=agreement["weak"] + " → " + agreement["strong"])
+    ranks["text"] = [f"{r.estimate:+.2f} [{r.ci_low:+.2f}, {r.ci_high:+.2f}]" for r in ranks.itertuples()]
+    table = ranks.pivot(index="gold", columns="pair", values="text").add_prefix("rank correlation, ")
+    for name, label in (("human", "as the human (%)"), ("truth", "as the truth (%)")):
+        right = labels.groupby("gold")[name].mean() if len(labels) else pd.Series(dtype=float)
+        table.insert(0, label, _text(100 * right.reindex(table.index), "{:.1f}"))
+    return table.rename_axis("gold model").reset_index().rename_axis(None, axis="columns")
+
+
+def gain_and_kl(results: pd.DataFrame, kl: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Mean gain in gold reward over SFT and mean KL from it, in the order of :func:`arm_table`, as text with intervals."""
+    gain = mean_of(results.assign(gain=results["gold_reward"] - results["sft_gold_reward"]), SETTING, "gain")
+    both = gain.merge(mean_of(kl, SETTING, "log_ratio"), on=SETTING, suffixes=("", "_kl"))
+    both = both.assign(pair=both["weak"] + " → " + both["strong"]).sort_values("pair", kind="stable", ignore_index=True)
+
+    def text(end: str) -> pd.Series:
+        columns = (both[f"{name}{end}"].map("{:.2f}".format) for name in ("estimate", "ci_low", "ci_high"))
+        estimate, low, high = columns
+        return estimate + " [" + low + ", " + high + "]"
+
+    return text(""), text("_kl")
+
+
+def gold_findings(labels: pd.DataFrame, agreement: pd.DataFrame, wins: pd.DataFrame) -> list[str]:
+    """How right and how alike the gold models are, and how often CW beats human labels prompt by prompt."""
+    sentences = []
+    for gold, rows in labels.groupby("gold", sort=False) if len(labels) else ():
+        truth, human = 100 * rows["truth"].mean(), 100 * rows["human"].mean()
+        sentences.append(
+            f"{gold} prefers what the truth prefers in {truth:.1f}% of pairs, what the human prefers in {human:.1f}%."
+        )
+    for row in agreement.to_dict("records"):
+        interval = f"{row['estimate']:+.2f} [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]"
+        sentences.append(
+            f"{row['weak']} → {row['strong']}: {row['gold']} ranks the arms with a correlation of {interval}."
+        )
+    for text, row in zip(percent(wins), wins.to_dict("records")):
+        verdict = "not told apart from human labels"
+        if row["ci_low"] > 0.5 or row["ci_high"] < 0.5:
+            verdict = "better than human labels" if row["ci_low"] > 0.5 else "worse than human labels"
+        sentences.append(f"{row['weak']} → {row['strong']}, {row['gold']}: CW is {verdict}, win rate {text}%.")
     return sentences
 
 

@@ -14,7 +14,7 @@ STRIDE = 8
 
 
 def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits: dict, seed: int, device: str) -> None:
-    """Writes ``responses.parquet``: ``prompt``, ``response``, ``tokens`` (without the end), ``ended`` by itself."""
+    """Writes ``responses.parquet``: ``prompt``, ``response``, ``token_ids`` (with the end), ``ended`` by itself."""
     tokenizer, network = load_tokenizer(model), load_causal_lm(model, device).eval()
     prompts = pd.read_parquet(task / "prompts.parquet").query("part == @part")["prompt"].tolist()
     ids = prompt_ids(tokenizer, prompts, limits["max_prompt_tokens"])
@@ -25,13 +25,14 @@ def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits
         sampled = generate(network, tokenizer, [ids[i] for i in numbers], sampling["max_new_tokens"], **settings)
         for i, response in zip(numbers, sampled, strict=True):
             responses[i] = response
-    ends = [r.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in r else len(r) for r in responses]
+    end = tokenizer.eos_token_id
+    responses = [ids[: ids.index(end) + 1] if end in ids else ids for ids in responses]
     pd.DataFrame(
         {
             "prompt": prompts,
-            "response": tokenizer.batch_decode([r[:end] for r, end in zip(responses, ends)], skip_special_tokens=True),
-            "tokens": ends,
-            "ended": [end < len(r) for r, end in zip(responses, ends)],
+            "response": tokenizer.batch_decode(responses, skip_special_tokens=True),
+            "token_ids": responses,
+            "ended": [ids[-1] == end for ids in responses],
         }
     ).to_parquet(out / "responses.parquet", index=False)
 

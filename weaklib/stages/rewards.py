@@ -1,10 +1,11 @@
-"""rewards: the gold reward of each sampled response: the world's program, or a trained proxy of it."""
+"""rewards: the gold reward of each sampled response: the world's program, a scalar head made here, or any reward model."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from weaklib import scalar_head
+from weaklib import reward_models
+from weaklib.scalar_head import rewards as rewards_of_head
 from weaklib.worlds import WORLDS
 
 
@@ -13,16 +14,21 @@ def run(
     *,
     responses: Path,
     world: str | None = None,
-    proxy: Path | None = None,
-    limits: dict | None = None,
-    batch_tokens: int | None = None,
-    device: str | None = None,
+    scalar_head: Path | None = None,
+    model: dict | None = None,
+    **scoring,
 ) -> None:
-    """Writes ``rewards.parquet``: the responses with their ``gold_reward``."""
+    """Writes ``rewards.parquet``: the responses with their ``gold_reward``.
+
+    ``world`` names a world, ``scalar_head`` is a model made here, ``model`` is a folder or hub id; ``scoring`` is what
+    :func:`weaklib.scalar_head.rewards` or :func:`weaklib.reward_models.rewards` need beside it.
+    """
     sampled = pd.read_parquet(responses / "responses.parquet")
-    prompts, answers = sampled["prompt"].tolist(), sampled["response"].tolist()
-    if proxy is None:
-        rewards = list(map(WORLDS[world].gold_reward, prompts, answers))
+    texts = sampled["prompt"].tolist(), sampled["response"].tolist()
+    if world is not None:
+        rewards = list(map(WORLDS[world].gold_reward, *texts))
+    elif scalar_head is not None:
+        rewards = rewards_of_head(scalar_head, *texts, **scoring)
     else:
-        rewards = scalar_head.rewards(proxy, prompts, answers, limits, batch_tokens, device)
+        rewards = reward_models.rewards(model["model"], *texts, **scoring)
     sampled.assign(gold_reward=rewards).to_parquet(out / "rewards.parquet", index=False)

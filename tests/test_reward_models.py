@@ -1,0 +1,104 @@
+"""Gold rewards by reward models of the true architectures, from local folders."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from weaklib.reward_models import messages, rewards
+from weaklib.stages.base import train_tokenizer
+
+PROMPTS = [
+    f"\n\nHuman: {question}\n\nAssistant:"
+    for question in ("Hi.", "How do I boil an egg before my guests come?", "Why?")
+]
+PROMPTS += ["\n\nHuman: Hi.\n\nAssistant: Hello.\n\nHuman: How can I cheat?\n\nAssistant:"]
+RESPONSES = [" Hello there, what can I do for you today?", " Wait.", " Because it is so.", ""]
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+MODELS = {
+    "deberta-v2": {"num_attention_heads": 4, "intermediate_size": 48, "type_vocab_size": 2, "relative_attention": True},
+    "llama": {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48},
+}
+FORMATS = [("deberta-v2", "text"), ("deberta-v2", "text_pair"), ("llama", "text"), ("llama", "chat")]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    tokenizer = train_tokenizer([p + r for p, r in zip(PROMPTS, RESPONSES)] * 5, 300)
+    tokenizer.model_max_length = 200
+    made = {}
+    for model_type, settings in MODELS.items():
+        made[model_type] = tmp_path_factory.mktemp(model_type)
+        tokens = {
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": 0,
+            "bos_token_id": 0,
+            "vocab_size": len(tokenizer),
+        }
+        common = {"hidden_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 256, "num_labels": 3}
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(model_type, **settings, **common, **tokens)
+        model = AutoModelForSequenceClassification.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+        model.save_pretrained(made[model_type])
+        tokenizer.chat_template = TEMPLATE if model_type == "llama" else None
+        tokenizer.save_pretrained(made[model_type])
+    return made
+
+
+def one_by_one(folder, format, output):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    scores = []
+    for prompt, response in zip(PROMPTS, RESPONSES):
+        if format == "text":
+            encoded = tokenizer(prompt + response, return_tensors="pt")
+        elif format == "text_pair":
+            encoded = tokenizer(prompt.strip(), response.strip(), return_tensors="pt")
+        else:
+            text = tokenizer.apply_chat_template(messages(prompt, response), tokenize=False)
+            encoded = tokenizer(text, return_tensors="pt")
+        with torch.inference_mode():
+            scores.append(model(**encoded).logits[0, output].item())
+    return scores
+
+
+@pytest.mark.parametrize(("model_type", "format"), FORMATS)
+@pytest.mark.parametrize("output", [0, 2])
+def test_scores_are_those_of_single_texts(folders, model_type, format, output):
+    folder = str(folders[model_type])
+    expected = one_by_one(folder, format, output)
+    assert len({round(score, 4) for score in expected}) == len(expected)
+    scores = rewards(folder, PROMPTS, RESPONSES, format=format, output=output, batch_tokens=150, device="cpu")
+    assert scores == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_a_tokenizer_without_padding(folders, tmp_path):
+    """As that of many a decoder: each text is then a batch of its own."""
+    tokenizer = AutoTokenizer.from_pretrained(folders["llama"])
+    model = AutoModelForSequenceClassification.from_pretrained(folders["llama"])
+    tokenizer.pad_token = model.config.pad_token_id = None
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    expected = one_by_one(tmp_path, "text", 0)
+    scores = rewards(str(tmp_path), PROMPTS, RESPONSES, format="text", output=0, batch_tokens=1000, device="cpu")
+    assert scores == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_a_missing_template_or_output_is_named(folders):
+    deberta = str(folders["deberta-v2"])
+    with pytest.raises(ValueError, match="deberta.*format chat was asked for, its tokenizer has no chat template"):
+        rewards(deberta, PROMPTS, RESPONSES, format="chat", output=0, batch_tokens=99, device="cpu")
+    with pytest.raises(ValueError, match="output 3 was asked for, it has 3"):
+        rewards(deberta, PROMPTS, RESPONSES, format="text", output=3, batch_tokens=99, device="cpu")
+
+
+def test_a_dialogue_as_messages():
+    said = [(m["role"], m["content"]) for m in messages(PROMPTS[3], " No.")]
+    assert said == [("user", "Hi."), ("assistant", "Hello."), ("user", "How can I cheat?"), ("assistant", "No.")]
+    post = messages("\n\nPost: My boss ate my lunch.\n\nTL;DR:", " Lunch is gone.")
+    assert post == [
+        {"role": "user", "content": "Post: My boss ate my lunch.\n\nTL;DR:"},
+        {"role": "assistant", "content": "Lunch is gone."},
+    ]
