@@ -145,6 +145,44 @@ class GoldModel(Section):
     output: Annotated[int, Field(ge=0)] = 0
 
 
+class SimulatedJudge(Section):
+    """A judge who knows the truth but for ``noise`` (in gold reward) and favours the first position by ``position_bias`` (log-odds)."""
+
+    noise: PositiveFloat
+    position_bias: float
+
+
+class TokenPrice(Section):
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
+class Judge(Section):
+    """An LLM asked which of two responses is better; without a ``base_url`` it is simulated from the truth."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    model: str | None = None
+    form: Literal["pairwise", "rating"]
+    structured: bool
+    prompts: PositiveInt
+    repeats: PositiveInt
+    temperature: Annotated[float, Field(ge=0)]
+    max_tokens: PositiveInt
+    concurrency: PositiveInt
+    max_retries: Annotated[int, Field(ge=0)]
+    timeout_s: PositiveFloat
+    max_requests: PositiveInt
+    max_cost_usd: PositiveFloat
+    usd_per_million_tokens: TokenPrice
+    simulated: SimulatedJudge
+
+    @model_validator(mode="after")
+    def a_server_needs_a_model(self):
+        if self.base_url is not None and self.model is None:
+            raise ValueError("judge.base_url needs judge.model, the model's name on that server")
+        return self
+
+
 class Sampling(Section):
     temperature: PositiveFloat
     max_new_tokens: PositiveInt
@@ -174,6 +212,7 @@ class Profile(Section):
     policy: PolicyTraining
     sampling: Sampling
     gold_models: dict[str, GoldModel] = {}
+    judge: Judge | None = None
     top_percents: Percents
 
     @model_validator(mode="after")
@@ -194,6 +233,16 @@ class Profile(Section):
                 )
             if not made_here and (gold.pairs or gold.training):
                 raise ValueError(f"gold_models.{name}: pairs and training are for models of pretrained_here")
+        return self
+
+    @model_validator(mode="after")
+    def the_judge_has_enough_to_judge(self):
+        if self.judge and self.task.kind == "world" and self.judge.prompts > self.task.test_prompts:
+            raise ValueError(
+                f"judge.prompts is {self.judge.prompts}, the task has {self.task.test_prompts} test prompts"
+            )
+        if self.judge and self.task.kind != "world" and self.judge.base_url is None:
+            raise ValueError("judge.base_url is required: without the truth no judge can be simulated")
         return self
 
     @model_validator(mode="after")

@@ -1,8 +1,10 @@
 """What can be wrong with a request beyond its parameters, found out before anything runs or is written."""
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
+from weaklib import judge
 from weaklib.parameters import FileTask, Profile, RequestError
 from weaklib.preference_files import BadFile, part_sizes, read_pairs
 
@@ -19,10 +21,14 @@ MODEL_FILES = {
 }
 
 
-def check(profile: Profile, folders: list[Path]) -> None:
+# The notebooks that ask the judge.
+ASK_THE_JUDGE = ("08_judge",)
+
+
+def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> None:
     """Raises:
-    RequestError: the task's file, a model folder or the device is not what the profile needs, or a folder cannot
-        be written; one line that names it.
+    RequestError: the task's file, a model folder, the device or the judge's server is not what the profile or one of the
+        ``notebooks`` needs, or a folder cannot be written; one line that names it.
     """
     for folder in folders:
         _writable(folder)
@@ -33,6 +39,11 @@ def check(profile: Profile, folders: list[Path]) -> None:
             _model_folder(model)
     if profile.device != "cpu":
         _gpu(profile.device)
+    if set(notebooks) & set(ASK_THE_JUDGE):
+        if profile.judge is None:
+            raise RequestError("judge: this profile has no such section, and 08_judge needs it")
+        if profile.judge.base_url is not None:
+            judge.probe(profile.judge)
 
 
 def _writable(folder: Path) -> None:

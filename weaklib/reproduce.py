@@ -33,7 +33,8 @@ def reproduce(profile: str, only: list[str], overrides: dict, workers: int | Non
     notebooks = [notebook_path(name) for name in only or enabled]
     if absent := [path.stem for path in notebooks if path.stem not in enabled]:
         raise RequestError(f"profile {profile!r} does not run {absent[0]}: {', '.join(enabled)}")
-    preflight.check(parameters, [store_folder(), figures_folder(), runs_folder()])
+    folders = [store_folder(), figures_folder(), runs_folder()]
+    preflight.check(parameters, folders, [path.stem for path in notebooks])
     if scheduler is not None:
         running.check_scheduler(scheduler)
 

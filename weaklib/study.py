@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weaklib import figures, graph, parameters, preflight, running
+from weaklib import figures, graph, judge, parameters, preflight, running
 from weaklib.files import save_json, sha256
 from weaklib.parameters import RequestError
 from weaklib.paths import ROOT, figures_folder, runs_folder, store_folder
 from weaklib.stage import LIBRARIES, Stage, upstream
 from weaklib.store import Store
+from weaklib.worlds import WORLDS
 
 PACKAGES = (*LIBRARIES, "distributed", "matplotlib", "pandas", "papermill", "scipy", "seaborn")
 
@@ -65,7 +66,7 @@ class Study:
             raise RequestError(
                 f"profile {self.profile_name!r} does not run {notebook}: {', '.join(self.profile.notebooks)}"
             )
-        preflight.check(self.profile, [store_folder(), figures_folder(), runs_folder()])
+        preflight.check(self.profile, [store_folder(), figures_folder(), runs_folder()], [notebook])
         self.store = Store(store_folder())
         self.outputs: list[Path] = []
         self._stages: dict[str, Stage] = {}
@@ -142,6 +143,62 @@ class Study:
         if not self._compute([run.kl for run in runs]):
             return pd.DataFrame()
         return pd.concat([self._read(run.kl, "kl").assign(**run.setting) for run in runs], ignore_index=True)
+
+    def verdicts(self, *names: str, baseline: str) -> pd.DataFrame:
+        """The judge's verdicts on the responses of the named arms against those of ``baseline`` to the same prompts and seeds.
+
+        Each pair is asked in both orders and ``judge.repeats`` times, of the first ``judge.prompts`` test prompts. Two responses that are
+        the same text are a tie that nobody is asked about.
+
+        Returns:
+            a row a question: ``arm, weak, strong, seed, prompt, arm_first, repeat, verdict`` (``first``, ``second``, ``tie``, missing
+            where the replies could not be read), ``requests, input_tokens, output_tokens``, and ``truth``, which of the two has
+            the higher gold reward (missing where it is unknown).
+        """
+        p = self.profile
+        runs = {(run.weak, run.strong, run.seed, run.arm): run for run in self.arms(*names, baseline)}
+        if not self._compute([run.rewards for run in runs.values()]):
+            return pd.DataFrame()
+        rows = []
+        for weak, strong, seed, arm in runs:
+            if arm == baseline:
+                continue
+            ours, theirs = (
+                self._read(runs[weak, strong, seed, which].rewards, "rewards").head(p.judge.prompts)
+                for which in (arm, baseline)
+            )
+            setting = {"arm": arm, "weak": weak, "strong": strong, "seed": seed}
+            for one, other in zip(ours.itertuples(), theirs.itertuples(), strict=True):
+                truth = np.sign(one.gold_reward - other.gold_reward) if self.own_gold == "truth" else np.nan
+                for arm_first, repeat in itertools.product((True, False), range(p.judge.repeats)):
+                    shown = (one.response, other.response) if arm_first else (other.response, one.response)
+                    question = judge.Question(one.prompt, *shown, repeat)
+                    rows.append(
+                        setting | vars(question) | {"arm_first": arm_first, "truth": truth if arm_first else -truth}
+                    )
+        frame = pd.DataFrame(rows)
+        asked = frame["first"] != frame["second"]
+        questions = [
+            judge.Question(**row)
+            for row in frame.loc[asked, ["prompt", "first", "second", "repeat"]].to_dict("records")
+        ]
+        records = pd.DataFrame(self._ask(questions), index=frame.index[asked])
+        same = {"verdict": "tie", "requests": 0, "input_tokens": 0, "output_tokens": 0}
+        records = pd.concat([records, pd.DataFrame([same] * int((~asked).sum()), index=frame.index[~asked])])
+        names_of_truth = {1.0: "first", -1.0: "second", 0.0: "tie"}
+        return frame.join(records[list(same)]).assign(truth=frame["truth"].map(names_of_truth))
+
+    @property
+    def judge_name(self) -> str:
+        """Who judges here, for axes and captions."""
+        return self.profile.judge.model or "simulated judge"
+
+    def _ask(self, questions: list["judge.Question"]) -> list[dict]:
+        settings = self.profile.judge
+        if settings.base_url is not None:
+            return judge.ask(settings, questions, self.store.root / "verdicts")
+        world = WORLDS[self.profile.task.name]
+        return judge.simulate(settings, questions, world.gold_reward, self.profile.seeds[0])
 
     def gold_model_labels(self) -> pd.DataFrame:
         """Which response of each of the task's pairs the gold models prefer that are made here.

@@ -4,7 +4,9 @@ import pandas as pd
 
 from weaklib.figures import ARM_NAMES, percent
 from weaklib.metrics import calibration_error, gra, gra_difference, mean_of, share_correct, share_difference
+from weaklib.parameters import Judge
 from weaklib.statistics import LEVEL, correct_family, detectable
+from weaklib.verdicts import reliability
 
 SETTING = ["arm", "weak", "strong", "top_percent"]
 
@@ -119,6 +121,66 @@ def gold_findings(labels: pd.DataFrame, agreement: pd.DataFrame, wins: pd.DataFr
         if row["ci_low"] > 0.5 or row["ci_high"] < 0.5:
             verdict = "better than human labels" if row["ci_low"] > 0.5 else "worse than human labels"
         sentences.append(f"{row['weak']} → {row['strong']}, {row['gold']}: CW is {verdict}, win rate {text}%.")
+    return sentences
+
+
+def judge_table(judged: pd.DataFrame, settings: Judge) -> pd.DataFrame:
+    """How far the judge can be trusted and what it was asked, as text to be read; a line a pair of models and one for all."""
+    groups = [(" → ".join(name), rows) for name, rows in judged.groupby(["weak", "strong"], sort=False)]
+    names = {
+        "unreadable": "unreadable (%)",
+        "first_position": "for the first position (%)",
+        "flips": "turn over with the order (%)",
+        "consistency": "repeats alike (%)",
+        "right": "right, of those that choose (%)",
+    }
+    lines = []
+    for name, rows in [*groups, ("all", judged)]:
+        price = settings.usd_per_million_tokens
+        cost = (rows["input_tokens"].sum() * price.input + rows["output_tokens"].sum() * price.output) / 1e6
+        counts = {"questions": len(rows), "requests": int(rows["requests"].sum()), "cost (USD)": f"{cost:.2f}"}
+        shares = {names[key]: value for key, value in reliability(rows).items()}
+        lines.append(
+            {"weak → strong": name} | {k: "–" if pd.isna(v) else f"{100 * v:.1f}" for k, v in shares.items()} | counts
+        )
+    return pd.DataFrame(lines)
+
+
+def win_rate_table(rates: pd.DataFrame) -> pd.DataFrame:
+    """Win rates as text: a line an arm and pair of models, a column each way of judging; what could not be judged is a dash."""
+    shown = rates.assign(pair=rates["weak"] + " → " + rates["strong"], arm=rates["arm"].map(ARM_NAMES))
+    shown["text"] = percent(shown).mask(shown["estimate"].isna(), "–")
+    table = shown.pivot(index=["pair", "arm"], columns="by", values="text")[list(dict.fromkeys(rates["by"]))]
+    left_out = shown[shown["by"].str.endswith("both orders")].set_index(["pair", "arm"])["left_out"].astype(int)
+    table = table.assign(**{"prompts left out": left_out}).rename_axis(None, axis="columns").reset_index()
+    return table.rename(columns={"pair": "weak → strong"})
+
+
+def judge_findings(rates: pd.DataFrame, judged: pd.DataFrame, judge_name: str) -> list[str]:
+    """What the judge prefers, and how much of it would have been position."""
+    sentences = []
+    both = rates[rates["by"].str.endswith("both orders")]
+    for text, row in zip(percent(both), both.to_dict("records")):
+        verdict = "could not be judged"
+        if pd.notna(row["estimate"]):
+            verdict = f"is not told apart from human labels, win rate {text}%"
+            if row["ci_low"] > 0.5 or row["ci_high"] < 0.5:
+                verdict = (
+                    f"is {'preferred' if row['ci_low'] > 0.5 else 'not preferred'} to human labels, win rate {text}%"
+                )
+        sentences.append(f"{row['weak']} → {row['strong']}: {ARM_NAMES[row['arm']]} {verdict}.")
+    first, second = (
+        rates.loc[rates["by"].str.endswith(f"arm {where}"), "estimate"].mean() for where in ("first", "second")
+    )
+    if pd.notna(first) and pd.notna(second):
+        sentences.append(
+            f"Asked in one order only, the arms would have won {100 * first:.1f}% shown first and {100 * second:.1f}% shown second "
+            f"(means of all arms): {100 * (first - second):+.1f} points of position."
+        )
+    shares = reliability(judged)
+    sentences.append(
+        f"Of {len(judged)} questions the {judge_name} left {100 * shares['unreadable']:.1f}% without a readable verdict."
+    )
     return sentences
 
 
