@@ -26,6 +26,8 @@ def _line_of(key: str) -> int:
 SMOKE = "reproduce --profile smoke"
 FILE = "reproduce --profile hh-file --set task.path={tmp}"
 MODEL = "reproduce --profile smoke --set models.weak={tmp}"
+GOLD = f"{SMOKE} --set gold_models.mine.model={{tmp}}"
+JUDGE = "reproduce --profile smoke --only 08_judge --set judge.base_url"
 
 TABLE = [
     # unknown names
@@ -118,6 +120,20 @@ TABLE = [
     (f"{MODEL}/no_config", "no_config: no config in it"),
     (f"{MODEL}/no_weights", "no_weights: no weights in it"),
     (f"{MODEL}/no_tokenizer", "no_tokenizer: no tokenizer in it"),
+    # gold reward models
+    (f"{GOLD}/no_config", "no_config: no config in it"),
+    (f"{GOLD}/no_head", "gold_models.mine: ", "no_head has no classification head: it is ['OPTForCausalLM']"),
+    (f"{GOLD}/head gold_models.mine.output=1", "head: output 1 was asked for, it has 1"),
+    (f"{GOLD}/head gold_models.mine.format=chat", "head: format chat was asked for, its tokenizer has no chat template"),
+    (f"{GOLD}/head gold_models.mine.format=guess", "override gold_models.mine.format: Input should be 'text', 'text_pair' or 'chat'"),
+    (f"{SMOKE} --set gold_models.learned-opt.pairs=null", "gold_models.learned-opt: opt-small is made here, which needs pairs"),
+    # the judge
+    (f"{JUDGE}=http://127.0.0.1:9/v1 judge.model=m", "judge.base_url http://127.0.0.1:9/v1: nothing answers there"),
+    (f"{JUDGE}=http://127.0.0.1:9/v1", "override judge: judge.base_url needs judge.model"),
+    (f"{JUDGE}=127.0.0.1:9", "override judge.base_url: String should match pattern"),
+    (f"{SMOKE} --set judge.prompts=61", "judge.prompts is 61, the task has 60 test prompts"),
+    (f"{SMOKE} --set judge.max_cost_usd=0", "override judge.max_cost_usd: Input should be greater than 0 (got 0)"),
+    (f"{SMOKE} --set judge.form=essay", "override judge.form: Input should be 'pairwise' or 'rating' (got 'essay')"),
     # the machine
     (f"{SMOKE} --set device=cuda", "device: cuda is not there: torch sees 0 GPUs on this machine"),
     (f"{SMOKE} --set device=tpu", "override device: String should match pattern", "(got 'tpu')"),
@@ -183,6 +199,13 @@ def _prepare(tmp):
         ):
             if part != missing:
                 (folder / name).write_text("{}")
+
+    for name, architecture in (("head", "OPTForSequenceClassification"), ("no_head", "OPTForCausalLM")):
+        (tmp / name).mkdir()
+        config = {"architectures": [architecture], "id2label": {"0": "LABEL_0"}}
+        (tmp / name / "config.json").write_text(json.dumps(config))
+        for file in ("model.safetensors", "tokenizer.json"):
+            (tmp / name / file).write_text("{}")
 
 
 def _ask(tmp, request):

@@ -384,3 +384,25 @@ def test_a_real_server_is_asked_and_its_nonsense_is_reported(transformers_serve,
     records = ask(one, questions(3), tmp_path)
     assert [r["verdict"] for r in records] == [None] * 3
     assert all(r["requests"] == 2 and r["input_tokens"] > 50 and r["reply"] for r in records)
+
+
+def test_the_notebook_runs_against_a_real_server_and_the_key_is_nowhere(
+    transformers_serve, chat_model, tmp_path, monkeypatch
+):
+    """Through the command line; all replies are nonsense, which the tables say, and nothing is made of them."""
+    monkeypatch.setenv(judge.KEY, "sk-very-secret")
+    monkeypatch.delenv("WEAKLIB_SCHEDULER", raising=False)
+    folders = [part for name in ("store", "runs", "figures") for part in (f"--{name}", str(tmp_path / name))]
+    small = ["seeds=[0]", "models.weak=opt-tiny", "models.strong=opt-small", "judge.prompts=2", "judge.repeats=1"]
+    server = [f"judge.base_url={transformers_serve}", f"judge.model={chat_model}", "judge.max_tokens=4"]
+    command = [sys.executable, "-m", "weaklib", "reproduce", "--profile", "smoke", "--only", "08_judge", *folders]
+    done = subprocess.run([*command, "--set", *small, *server], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    quality = pd.read_csv(tmp_path / "figures/smoke/tables/08_judge/judge_quality.csv").iloc[-1]
+    assert quality["unreadable (%)"] > 0 and quality["for the first position (%)"] == "–" and quality["requests"] > 0
+    rates = pd.read_csv(tmp_path / "figures/smoke/08_judge/judge.csv")
+    asked = rates[rates["by"].str.endswith("both orders")]
+    assert asked["estimate"].isna().all() and (asked["left_out"] > 0).all()
+    assert "secret" not in done.stdout + done.stderr
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(files) > 50 and not [file for file in files if b"very-secret" in file.read_bytes()]

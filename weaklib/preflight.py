@@ -1,11 +1,12 @@
 """What can be wrong with a request beyond its parameters, found out before anything runs or is written."""
 
+import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from weaklib import judge
-from weaklib.parameters import FileTask, Profile, RequestError
+from weaklib.parameters import FileTask, GoldModel, Profile, RequestError
 from weaklib.preference_files import BadFile, part_sizes, read_pairs
 
 # A model folder needs one of each.
@@ -37,6 +38,10 @@ def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> No
     for model in {*profile.models.weak, *profile.models.strong, profile.models.proxy} - {None}:
         if model not in profile.models.pretrained_here:
             _model_folder(model)
+    for name, gold in profile.gold_models.items():
+        if gold.model not in profile.models.pretrained_here:
+            _model_folder(gold.model)
+            _reward_model(name, gold)
     if profile.device != "cpu":
         _gpu(profile.device)
     if set(notebooks) & set(ASK_THE_JUDGE):
@@ -83,6 +88,28 @@ def _model_folder(model: str) -> None:
     for part, names in MODEL_FILES.items():
         if not any((folder / name).is_file() for name in names):
             raise RequestError(f"model folder {folder}: no {part} in it (one of {', '.join(names)})")
+
+
+def _reward_model(name: str, gold: GoldModel) -> None:
+    folder = Path(gold.model).expanduser()
+    if not folder.is_dir():
+        return
+    where = f"gold_models.{name}: {folder}"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RequestError(f"{where}/config.json: not JSON: {error}") from None
+    if not any(
+        architecture.endswith("ForSequenceClassification") for architecture in config.get("architectures") or ()
+    ):
+        raise RequestError(f"{where} has no classification head: it is {config.get('architectures')}")
+    outputs = len(config.get("id2label") or (0, 1))  # transformers writes no labels where there are two
+    if gold.output >= outputs:
+        raise RequestError(f"{where}: output {gold.output} was asked for, it has {outputs}")
+    tokenizer = folder / "tokenizer_config.json"
+    in_config = tokenizer.is_file() and "chat_template" in json.loads(tokenizer.read_text(encoding="utf-8"))
+    if gold.format == "chat" and not in_config and not (folder / "chat_template.jinja").is_file():
+        raise RequestError(f"{where}: format chat was asked for, its tokenizer has no chat template")
 
 
 def _gpu(device: str) -> None:
