@@ -7,6 +7,7 @@ from weaklib.losses import confidence, preference_loss
 # Workers import this package, too, and need nothing of what notebooks call: it comes when it is asked for.
 _MODULES = {
     "Study": "study",
+    "agreement_across_seeds": "metrics",
     "calibration_error": "metrics",
     "correct_family": "statistics",
     "detectable": "statistics",
@@ -15,6 +16,7 @@ _MODULES = {
     "gra_difference": "metrics",
     "mean_of": "metrics",
     "rank_agreement": "metrics",
+    "reliability_curve": "metrics",
     "reported": "papers",
     "share_correct": "metrics",
     "win_rate": "metrics",

@@ -65,8 +65,25 @@ def base(p: Profile, model: str) -> Stage:
 
 
 def annotator(p: Profile, weak: str, seed: int) -> Stage:
-    """A scalar head on ``weak``, trained on the human labels of D_l."""
-    return _scalar_head(p, weak, labels(p, "human", "labeled", seed), seed)
+    """``weak`` trained on the human labels of D_l: with a scalar head ([B]), or as a policy from its own SFT start ([A])."""
+    human = labels(p, "human", "labeled", seed)
+    if p.annotator.kind == "scalar_head":
+        return _scalar_head(p, weak, human, seed)
+    start = annotator_start(p, weak, seed)
+    inputs = {
+        "start": start,
+        "labels": human,
+        "reference": Stage("reference", {"task": task(p), "start": start}, _scoring(p)),
+    }
+    training = p.annotator.model_dump(exclude={"kind"}) | {"batch_tokens": p.batch_tokens}
+    return _policy(p, inputs, training, "dpo", seed)
+
+
+def annotator_start(p: Profile, weak: str, seed: int) -> Stage:
+    """``weak`` fine-tuned on the chosen responses of D_l, the reference of [A]'s implicit reward."""
+    inputs = {"base": base(p, weak), "labels": labels(p, "human", "labeled", seed)}
+    parameters = {"training": p.sft.model_dump(), "limits": _limits(p), "seed": seed, "device": p.device}
+    return Stage("sft", inputs, parameters)
 
 
 def proxy(p: Profile) -> Stage:
@@ -79,9 +96,14 @@ def labels(p: Profile, by: str, part: str, seed: int | None = None, weak: str | 
     inputs, parameters = {"task": task(p)}, {"by": by, "part": part}
     if part in ("labeled", "unlabeled"):
         inputs["split"] = split(p, seed)
+    if by == "annotator" and p.annotator.kind == "judge":
+        return _judge_labels(p, inputs, part, seed)
     if by == "annotator":
         inputs["annotator"] = annotator(p, weak, seed)
         parameters |= {"by": p.annotator.kind, **_scoring(p)}
+        if p.annotator.kind == "implicit_reward":
+            inputs["reference"] = inputs["annotator"].inputs["reference"]
+            parameters["beta"] = p.beta
     if by == "random":
         parameters["seed"] = seed
     return Stage("labels", inputs, parameters)
@@ -103,19 +125,10 @@ def policy(p: Profile, arm: Arm, weak: str, strong: str, seed: int, top_percent:
         "labels": labels(p, arm.labels, arm.part, seed, weak),
         "reference": reference(p, strong, seed),
     }
-    everything = arm.weighting == "top" and top_percent == 100  # the same training as the arm weak
-    parameters = {
-        "weighting": "none" if everything else arm.weighting,
-        "top_percent": None if everything else top_percent,
-        "objective": p.objective,
-        "beta": p.beta,
-        "label_smoothing": p.label_smoothing if p.objective == "rdpo" else 0.0,
-        "training": p.policy.model_dump() | {"learning_rate": p.learning_rate, "batch_tokens": p.batch_tokens},
-        "limits": _limits(p),
-        "seed": seed,
-        "device": p.device,
-    }
-    return Stage("policy", inputs, parameters)
+    training = p.policy.model_dump() | {"learning_rate": p.learning_rate, "batch_tokens": p.batch_tokens}
+    if arm.weighting == "top" and top_percent == 100:  # the same training as the arm weak
+        return _policy(p, inputs, training, p.objective, seed)
+    return _policy(p, inputs, training, p.objective, seed, arm.weighting, top_percent)
 
 
 def gold_model(p: Profile, name: str) -> Stage:
@@ -157,6 +170,39 @@ def kl(p: Profile, trained: Stage, start: Stage, seed: int) -> Stage:
     inputs = {"policy": trained, "start": start}
     inputs |= {"responses": responses(p, trained, seed), "start_responses": responses(p, start, seed)}
     return Stage("kl", inputs, _scoring(p))
+
+
+def _policy(
+    p: Profile,
+    inputs: dict[str, Stage],
+    training: dict,
+    objective: str,
+    seed: int,
+    weighting: str = "none",
+    top_percent: float | None = None,
+) -> Stage:
+    parameters = {
+        "weighting": weighting,
+        "top_percent": top_percent,
+        "objective": objective,
+        "beta": p.beta,
+        "label_smoothing": p.label_smoothing if objective == "rdpo" else 0.0,
+        "training": training,
+        "limits": _limits(p),
+        "seed": seed,
+        "device": p.device,
+    }
+    return Stage("policy", inputs, parameters)
+
+
+def _judge_labels(p: Profile, inputs: dict[str, Stage], part: str, seed: int) -> Stage:
+    # another budget or time-out is another stage, but asks nothing again: the verdicts are kept one by one
+    parameters = {"judge": p.judge.model_dump(), "part": part, "seed": seed, "examples": p.judge.examples}
+    if p.judge.base_url is None:
+        parameters["world"] = p.task.name
+    if p.judge.examples:
+        inputs = inputs | {"labels": labels(p, "human", "labeled", seed)}
+    return Stage("judge_labels", inputs, parameters)
 
 
 def _scalar_head(p: Profile, model: str, labels: Stage, seed: int, training: dict | None = None) -> Stage:

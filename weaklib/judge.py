@@ -36,6 +36,7 @@ class Question:
     first: str
     second: str
     repeat: int = 0
+    examples: str = ""  # what stands before it
 
 
 class BudgetReached(Exception):
@@ -197,6 +198,7 @@ async def _answer(client, settings: Judge, budget: _Budget, question: Question) 
     text = _form(settings.form).substitute(
         prompt=question.prompt.strip(), first=question.first.strip(), second=question.second.strip()
     )
+    text = question.examples + text
     messages, record = [_message(text)], {"requests": 0, "input_tokens": 0, "output_tokens": 0}
     more = {"response_format": _response_format(settings.form)} if settings.structured else {}
     for _ in range(2):

@@ -1,6 +1,7 @@
 """What is measured: gold reward accuracy of policies, accuracy of labels."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -154,6 +155,38 @@ def calibration_error(labels: pd.DataFrame, by: list[str], correct: str, bins: i
         )
 
     return _summarise(labels, by, correct, mean)
+
+
+def reliability_curve(labels: pd.DataFrame, by: list[str], correct: str, fewest: int = 10) -> pd.DataFrame:
+    """The share of labels that are right in bins of the ``probability`` with which the annotator holds them to be: a row a group and bin.
+
+    Result as :func:`share_correct`, with ``bin`` and the mean ``probability``. Bins with less than ``fewest`` labels in some seed are left out, and
+    labels without a probability.
+    """
+    edges = [0.5, 0.6, 0.7, 0.8, 0.9, 1]
+    known = labels.dropna(subset=["probability"])
+    binned = known.assign(bin=pd.cut(known["probability"], edges, include_lowest=True, labels=False))
+    sizes = binned.groupby([*by, "bin", "seed"]).size().groupby([*by, "bin"]).agg(["min", "size"])
+    enough = (sizes["min"] >= fewest) & (sizes["size"] == labels["seed"].nunique())
+    binned = binned.merge(sizes[enough].index.to_frame(index=False))
+    mean = binned.groupby([*by, "bin"], as_index=False)["probability"].mean()
+    return share_correct(binned, [*by, "bin"], correct).merge(mean)
+
+
+def agreement_across_seeds(labels: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """How often annotators of two seeds label a pair alike that is unlabeled in both: the mean over all two seeds, in ``estimate``.
+
+    Missing with one seed.
+    """
+    rows = []
+    for name, group in labels.groupby(by, sort=False):
+        table = group.pivot(index="pair", columns="seed", values="chosen")
+        alike = [
+            (table[one] == table[other])[table[[one, other]].notna().all(axis=1)].mean()
+            for one, other in itertools.combinations(table.columns, 2)
+        ]
+        rows.append(dict(zip(by, name)) | {"estimate": np.mean(alike) if alike else np.nan, "n_seeds": table.shape[1]})
+    return pd.DataFrame(rows)
 
 
 def _summarise(rows: pd.DataFrame, by: list[str], value: str, estimate) -> pd.DataFrame:

@@ -9,11 +9,14 @@ same numbers; the shared form is taken for the architectures that ``tests/test_p
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from weaklib.language_models import token_logps, without_adapters
+from weaklib.language_models import load_causal_lm, load_tokenizer, token_logps, tokenize_pairs, without_adapters
 
 # Architectures shown equal in both forms, when they attend to everything before a token and rotate or embed its position alone.
 SHARED = ("gpt_neox", "llama", "opt", "qwen2")
@@ -109,6 +112,12 @@ def score(model: PreTrainedModel, rows: list[dict], what: Callable, batch_tokens
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         result[numbers] = what(model, batch).T.double().cpu()
     return result
+
+
+def logps_of_pairs(folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
+    """log π of ``response_a`` and ``response_b`` of each row under the model in ``folder``: (2, len(pairs))."""
+    rows = tokenize_pairs(load_tokenizer(folder), pairs, "response_a", "response_b", limits)
+    return score(load_causal_lm(folder, device).eval(), rows, response_logps, batch_tokens).T.numpy()
 
 
 def response_logps(model: PreTrainedModel, batch: Batch) -> torch.Tensor:

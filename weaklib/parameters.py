@@ -122,7 +122,7 @@ class Pretraining(Training):
 
 
 class Annotator(Training):
-    kind: Literal["scalar_head"]
+    kind: Literal["scalar_head", "implicit_reward", "judge"]
 
 
 class PolicyTraining(Section):
@@ -166,6 +166,7 @@ class Judge(Section):
     structured: bool
     prompts: PositiveInt
     repeats: PositiveInt
+    examples: Annotated[int, Field(ge=0)]
     temperature: Annotated[float, Field(ge=0)]
     max_tokens: PositiveInt
     concurrency: PositiveInt

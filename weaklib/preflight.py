@@ -44,9 +44,9 @@ def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> No
             _reward_model(name, gold)
     if profile.device != "cpu":
         _gpu(profile.device)
-    if set(notebooks) & set(ASK_THE_JUDGE):
+    if profile.annotator.kind == "judge" or set(notebooks) & set(ASK_THE_JUDGE):
         if profile.judge is None:
-            raise RequestError("judge: this profile has no such section, and 08_judge needs it")
+            raise RequestError("judge: this profile has no such section, and what was asked for needs it")
         if profile.judge.base_url is not None:
             judge.probe(profile.judge)
 

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import itertools
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors import safe_open
+from tokenizers import Tokenizer
 
 from weaklib import figures, graph, judge, parameters, preflight, running
 from weaklib.files import save_json, sha256
@@ -61,6 +64,7 @@ class Study:
         chosen = {name: parameters.parse_value(value) for name, value in sweeps.items()}
         overrides |= {name: value for name, value in chosen.items() if value is not None}
         self.notebook, self.profile_name = notebook, str(profile)
+        self._overrides = overrides
         self.profile = parameters.load_profile(self.profile_name, overrides)
         if notebook not in self.profile.notebooks:
             raise RequestError(
@@ -234,21 +238,18 @@ class Study:
             padding = 100 * rows["padding_share"].mean()
             print(f"{len(rows)} policies, pairs in the {form} form, {padding:.1f}% of positions padding")
 
-    def weak_labels(self) -> pd.DataFrame:
-        """The annotators' labels of D_u, for each weak model and seed.
+    def weak_labels(self, overrides: dict | None = None) -> pd.DataFrame:
+        """The annotators' labels of D_u, for each weak model and seed; ``overrides`` are for another annotator than the profile's.
 
         Returns:
             a row a pair: ``weak, strong, seed, pair, prompt, chosen, rejected, margin, confidence``; its ``decile`` of
             confidence among the labels of its annotator (1 least, 10 most); whether the label is that of the human
             (``human``) and that of the gold reward (``truth``), and whether the human's is (``human_truth``);
             and ``probability``, σ(margin), with which the annotator holds its label to be the human's. ``truth`` and
-            ``human_truth`` are missing where no gold reward is known or both responses have the same.
+            ``human_truth`` are missing where no gold reward is known or both responses have the same, margins and
+            probabilities where an annotator has none.
         """
-        p = self.profile
-        stages = {
-            (weak, strong, seed): graph.labels(p, "annotator", "unlabeled", seed, weak)
-            for (weak, strong), seed in itertools.product(p.models.pairs, p.seeds)
-        }
+        p, stages = self.profile, self._label_stages(overrides)
         if not self._compute(stages.values()):
             return pd.DataFrame()
         pairs = self._read(graph.task(p), "pairs").set_index("pair")
@@ -265,6 +266,51 @@ class Study:
             labels["probability"] = 1 / (1 + np.exp(-labels["margin"]))
             tables.append(labels.drop(columns="prefers_a").reset_index())
         return pd.concat(tables, ignore_index=True)
+
+    def label_costs(self, overrides: dict | None = None) -> pd.DataFrame:
+        """What a thousand labels of :meth:`weak_labels` cost once the annotator is there: a row a weak model and seed.
+
+        ``seconds`` (of this machine, with what loading takes), ``tflop`` (2 · parameters · tokens of the forward passes) and, of a judge,
+        ``requests`` and ``usd``; missing where an annotator has no such cost.
+        """
+        stages = self._label_stages(overrides)
+        if not self._compute(stages.values()):
+            return pd.DataFrame()
+        rows = []
+        for (weak, strong, seed), stage in stages.items():
+            folder, count = self.store.folder(stage), len(self._read(stage, "labels"))
+            record = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
+            row = {"weak": weak, "strong": strong, "seed": seed, "seconds": record["seconds"]}
+            if stage.name == "judge_labels":
+                asked, price = self._read(stage, "questions"), self.profile.judge.usd_per_million_tokens
+                usd = (asked["input_tokens"].sum() * price.input + asked["output_tokens"].sum() * price.output) / 1e6
+                row |= {"requests": asked["requests"].sum(), "usd": usd}
+                row["seconds"] = np.nan if self.profile.judge.base_url is None else row["seconds"]
+            else:
+                row["tflop"] = self._forward_flops(stage) / 1e12
+            rows.append(
+                {
+                    name: value * 1000 / count if name in ("seconds", "tflop", "requests", "usd") else value
+                    for name, value in row.items()
+                }
+            )
+        return pd.DataFrame(rows).reindex(columns=["weak", "strong", "seed", "seconds", "tflop", "requests", "usd"])
+
+    def _label_stages(self, overrides: dict | None) -> dict[tuple, Stage]:
+        p = parameters.load_profile(self.profile_name, self._overrides | (overrides or {}))
+        return {
+            (weak, strong, seed): graph.labels(p, "annotator", "unlabeled", seed, weak)
+            for (weak, strong), seed in itertools.product(p.models.pairs, p.seeds)
+        }
+
+    def _forward_flops(self, stage: Stage) -> float:
+        folder, labels = self.store.folder(stage.inputs["annotator"]), self._read(stage, "labels")
+        with safe_open(folder / "model.safetensors", framework="numpy") as weights:
+            size = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        texts = labels["prompt"] + labels["chosen"] + labels["rejected"]
+        passes = 2 if "reference" in stage.inputs else 1  # the implicit reward needs the start's, too
+        return 2 * passes * size * sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts.tolist()))
 
     def baseline_labels(self) -> pd.DataFrame:
         """Labels of D_u by two rules that learn from D_l and read nothing; one row a seed, rule and pair.

@@ -3,7 +3,15 @@
 import pandas as pd
 
 from weaklib.figures import ARM_NAMES, percent
-from weaklib.metrics import calibration_error, gra, gra_difference, mean_of, share_correct, share_difference
+from weaklib.metrics import (
+    agreement_across_seeds,
+    calibration_error,
+    gra,
+    gra_difference,
+    mean_of,
+    share_correct,
+    share_difference,
+)
 from weaklib.parameters import Judge
 from weaklib.statistics import LEVEL, correct_family, detectable
 from weaklib.verdicts import reliability
@@ -71,6 +79,31 @@ def annotator_findings(labels: pd.DataFrame, rules: pd.DataFrame) -> list[str]:
         verdict = "better than" if row["ci_low"] > 0 else "not shown to be better than"
         sentences.append(f"{row['weak']} is {verdict} the rule “{best}”, which reads nothing: {text} points.")
     return sentences
+
+
+def annotators_table(labels: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Annotators of several kinds beside each other, as text; a line a kind and weak model.
+
+    Args:
+        labels, costs: ``Study.weak_labels`` and ``Study.label_costs`` of each kind, named in the column ``annotator``.
+    """
+    by = ["annotator", "weak"]
+    known = labels.dropna(subset=["truth"])
+    table = share_correct(labels, by, "human")[by]
+    columns = {
+        "as the human (%)": share_correct(labels, by, "human"),
+        "as the truth (%)": share_correct(known, by, "truth"),
+    }
+    columns["ECE (points)"] = calibration_error(labels.dropna(subset=["margin"]), by, "human")
+    for name, rows in columns.items():
+        table = table.merge(rows[by].assign(**{name: percent(rows)}), how="left", on=by)
+    alike = agreement_across_seeds(labels, by)
+    table = table.merge(alike[by].assign(**{"seeds agree (%)": _text(100 * alike["estimate"], "{:.1f}")}), on=by)
+    each = costs.groupby(by, sort=False)[["seconds", "tflop", "requests", "usd"]].mean().reset_index()
+    names = {"seconds": "s", "tflop": "TFLOP", "requests": "requests", "usd": "USD"}
+    for column, unit in names.items():
+        each[f"{unit} per 1,000"] = _text(each[column], "{:.3g}")
+    return table.merge(each.drop(columns=list(names)), on=by).fillna("–")
 
 
 def gold_table(labels: pd.DataFrame, agreement: pd.DataFrame) -> pd.DataFrame:

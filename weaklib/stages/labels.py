@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from weaklib.losses import confidence
+from weaklib.pairs import logps_of_pairs
 from weaklib.scalar_head import rewards_of_pairs
 
 
@@ -17,6 +18,8 @@ def run(
     split: Path | None = None,
     part: str = "all",
     annotator: Path | None = None,
+    reference: Path | None = None,
+    beta: float | None = None,
     limits: dict | None = None,
     batch_tokens: int | None = None,
     seed: int | None = None,
@@ -24,14 +27,12 @@ def run(
 ) -> None:
     """Writes ``labels.parquet``: ``pair``, TRL's ``prompt, chosen, rejected``, ``prefers_a``, ``margin``, ``confidence``.
 
-    ``by`` is ``human``, ``oracle`` (the gold reward), ``random`` or ``scalar_head``. ``margin`` is the reward of the
-    chosen response minus that of the rejected one; it and ``confidence`` are missing where a labeller has none.
+    ``by`` is ``human``, ``oracle`` (the gold reward), ``random``, ``scalar_head`` or ``implicit_reward``: ``annotator`` is then a
+    policy, ``reference`` its start's log-probabilities, and the reward of a response is β·[log π(y|x) − log π_sft(y|x)] ([A]).
+    ``margin`` is the reward of the chosen response minus that of the rejected one; it and ``confidence`` are missing where a
+    labeller has none.
     """
-    pairs = pd.read_parquet(task / ("proxy_pairs.parquet" if part == "proxy" else "pairs.parquet"))
-    if part in ("labeled", "unlabeled"):
-        parts = pd.read_parquet(split / "split.parquet")
-        pairs = pairs[(pairs["pair"].map(parts.set_index("pair")["part"]) == part)].reset_index(drop=True)
-
+    pairs = pairs_of(task, part, split)
     difference = np.full(len(pairs), np.nan)
     if by == "human":
         prefers_a = pairs["human_prefers_a"].to_numpy()
@@ -44,9 +45,28 @@ def run(
         reward_a, reward_b = rewards_of_pairs(annotator, pairs, limits, batch_tokens, device)
         difference = reward_a - reward_b
         prefers_a = difference > 0
+    elif by == "implicit_reward":
+        logps = logps_of_pairs(annotator, pairs, limits, batch_tokens, device)
+        of_start = pd.read_parquet(reference / "reference.parquet").set_index("pair").loc[pairs["pair"]]
+        reward_a, reward_b = beta * (logps - of_start[["logps_a", "logps_b"]].to_numpy().T)
+        difference = reward_a - reward_b
+        prefers_a = difference > 0
     else:
         raise ValueError(f"unknown labeller {by!r}")
+    write(out, pairs, prefers_a, np.abs(difference), confidence(difference))
 
+
+def pairs_of(task: Path, part: str, split: Path | None) -> pd.DataFrame:
+    """The pairs of a part: ``labeled``, ``unlabeled``, ``all`` or ``proxy``."""
+    pairs = pd.read_parquet(task / ("proxy_pairs.parquet" if part == "proxy" else "pairs.parquet"))
+    if part in ("labeled", "unlabeled"):
+        parts = pd.read_parquet(split / "split.parquet")
+        pairs = pairs[(pairs["pair"].map(parts.set_index("pair")["part"]) == part)].reset_index(drop=True)
+    return pairs
+
+
+def write(out: Path, pairs: pd.DataFrame, prefers_a: np.ndarray, margin: np.ndarray, confidence: np.ndarray) -> None:
+    """Each argument beside ``pairs`` has one value a pair."""
     a, b = pairs["response_a"], pairs["response_b"]
     pd.DataFrame(
         {
@@ -55,7 +75,7 @@ def run(
             "chosen": a.where(prefers_a, b),
             "rejected": b.where(prefers_a, a),
             "prefers_a": prefers_a,
-            "margin": np.abs(difference),
-            "confidence": confidence(difference),
+            "margin": margin,
+            "confidence": confidence,
         }
     ).to_parquet(out / "labels.parquet", index=False)

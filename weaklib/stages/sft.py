@@ -17,10 +17,26 @@ from weaklib.language_models import (
 from weaklib.text_trainer import TextTrainer
 
 
-def run(out: Path, *, base: Path, task: Path, training: dict, limits: dict, seed: int, device: str) -> None:
-    """Writes a model folder. The loss is on the responses only, as in TRL's prompt-completion form."""
+def run(
+    out: Path,
+    *,
+    base: Path,
+    training: dict,
+    limits: dict,
+    seed: int,
+    device: str,
+    task: Path | None = None,
+    labels: Path | None = None,
+) -> None:
+    """Writes a model folder. The loss is on the responses only, as in TRL's prompt-completion form.
+
+    What is learned are the demonstrations of ``task`` or, for the annotators of [A], the chosen responses of ``labels``.
+    """
     tokenizer, model = load_tokenizer(base), load_causal_lm(base, device)
-    shown = pd.read_parquet(task / "demonstrations.parquet")
+    if labels is None:
+        shown = pd.read_parquet(task / "demonstrations.parquet")
+    else:
+        shown = pd.read_parquet(labels / "labels.parquet").rename(columns={"chosen": "completion"})
     prompts = prompt_ids(tokenizer, shown["prompt"].tolist(), limits["max_prompt_tokens"])
     responses = response_ids(tokenizer, shown["completion"].tolist(), limits["max_response_tokens"])
     dataset = Dataset.from_list(
