@@ -6,12 +6,14 @@ import pytest
 from scipy import stats
 
 from weaklib.metrics import (
+    agreement_across_seeds,
     calibration_error,
     gold_gap,
     gra,
     gra_difference,
     mean_of,
     rank_agreement,
+    reliability_curve,
     share_correct,
     share_difference,
     win_rate,
@@ -226,3 +228,23 @@ def test_rank_agreement():
     close = arms(0.50, 0.51, 0.52, 0.53).assign(gold="close")
     unsure = rank_agreement(pd.concat([truth, close]), names, "truth", "close", draws=200)
     assert unsure.ci_high - unsure.ci_low > 0.3
+
+
+def test_agreement_across_seeds_is_over_pairs_that_both_have():
+    rows = [(0, 1, "x"), (0, 2, "x"), (0, 3, "y"), (1, 2, "x"), (1, 3, "x"), (1, 4, "y"), (2, 1, "x"), (2, 4, "x")]
+    labels = pd.DataFrame(rows, columns=["seed", "pair", "chosen"]).assign(weak="w")
+    row = agreement_across_seeds(labels, ["weak"]).iloc[0]
+    assert row["estimate"] == pytest.approx((1 / 2 + 1 / 1 + 0 / 1) / 3) and row["n_seeds"] == 3
+    assert np.isnan(agreement_across_seeds(labels[labels["seed"] == 0], ["weak"]).iloc[0]["estimate"])
+
+
+def test_reliability_curve_leaves_thin_bins_out():
+    rng = np.random.default_rng(0)
+    probability = np.concatenate([np.full(60, 0.55), np.full(60, 0.95), np.full(4, 0.75)])
+    labels = pd.concat(
+        pd.DataFrame({"weak": "w", "seed": seed, "probability": probability, "human": rng.random(124) < probability})
+        for seed in range(3)
+    )
+    curve = reliability_curve(labels, ["weak"], "human")
+    assert curve["bin"].tolist() == [0, 4] and curve["probability"].tolist() == pytest.approx([0.55, 0.95])
+    assert curve["estimate"].tolist() == pytest.approx([0.55, 0.95], abs=0.1)

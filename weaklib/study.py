@@ -285,7 +285,8 @@ class Study:
                 asked, price = self._read(stage, "questions"), self.profile.judge.usd_per_million_tokens
                 usd = (asked["input_tokens"].sum() * price.input + asked["output_tokens"].sum() * price.output) / 1e6
                 row |= {"requests": asked["requests"].sum(), "usd": usd}
-                row["seconds"] = np.nan if self.profile.judge.base_url is None else row["seconds"]
+                if self.profile.judge.base_url is None:  # who is simulated costs nothing that could be said
+                    row |= dict.fromkeys(("seconds", "requests", "usd"), np.nan)
             else:
                 row["tflop"] = self._forward_flops(stage) / 1e12
             rows.append(
