@@ -238,6 +238,23 @@ def test_the_probe_names_what_is_wrong_and_never_the_key(serve, monkeypatch, sta
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize(("status", "words"), [(401, "refused the key in OPENAI_API_KEY"), (404, "no model 'm' there")])
+def test_a_server_that_does_not_serve_is_one_line_and_exit_2_before_any_work(serve, tmp_path, status, words):
+    server = serve(lambda *_: (status, "no"))
+    folders = [part for name in ("store", "runs", "figures") for part in (f"--{name}", str(tmp_path / name))]
+    command = [sys.executable, "-m", "weaklib", "reproduce", "--profile", "smoke", "--only", "08_judge", *folders]
+    started = time.perf_counter()
+    done = subprocess.run(
+        [*command, "--set", f"judge.base_url={server.url}", "judge.model=m"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {judge.KEY: "sk-secret"},
+    )
+    (line,) = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and words in line and "secret" not in line and not done.stdout
+    assert not list(tmp_path.iterdir()) and time.perf_counter() - started < 5
+
+
 def test_nothing_answers():
     with pytest.raises(RequestError, match="nothing answers there"):
         probe(settings("http://127.0.0.1:9/v1"))

@@ -13,6 +13,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from weaklib.files import sha256
+from weaklib.parameters import load_profile
 from weaklib.paths import ROOT
 
 NOTEBOOK = "05_top_confidence"
@@ -227,7 +228,7 @@ def test_a_failing_stage_is_named_and_exit_1(place):
 
 
 def plan(place, store, *overrides):
-    arguments = ("--profile", "smoke", "--store", store, "--json", "--set", *SMALL, *overrides)
+    arguments = ("--profile", "smoke", "--only", NOTEBOOK, "--store", store, "--json", "--set", *SMALL, *overrides)
     done = command(place, "weaklib", "plan", *arguments)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -270,8 +271,29 @@ def test_plan_knows_what_is_stored_and_how_long_such_stages_take(place, cold):
 
 
 def test_plan_in_words(place, cold):
-    done = command(place, "weaklib", "plan", "--profile", "smoke", "--store", place / "one" / "store", "--set", *SMALL)
+    arguments = ("--profile", "smoke", "--only", NOTEBOOK, "--store", place / "one" / "store", "--set", *SMALL)
+    done = command(place, "weaklib", "plan", *arguments)
     assert "28 stages asked for, 28 distinct, 28 stored already, 0 to run" in done.stdout
+
+
+def test_plan_says_what_notebooks_share(place):
+    done = command(place, "weaklib", "plan", "--profile", "smoke", "--store", place / "empty", "--json")
+    planned = json.loads(done.stdout)
+    assert list(planned["notebooks"]) == load_profile("smoke").notebooks
+    assert planned["asked_for"] == sum(planned["notebooks"].values()) > 1.3 * planned["distinct"]
+
+
+def test_every_notebook_of_a_profile_runs(place, cold):
+    folders = [word for kind in ("store", "figures", "runs") for word in (f"--{kind}", place / "all" / kind)]
+    done = command(place, "weaklib", "reproduce", "--profile", "smoke", *folders, "--set", *SMALL)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((place / "all" / "runs" / "smoke" / "manifest.json").read_text())
+    assert list(manifest["notebooks"]) == load_profile("smoke").notebooks
+    gold = pd.read_csv(place / "all" / "figures" / "smoke" / "07_gold_reward" / "gold_reward.csv")
+    assert set(gold["gold"]) == {"truth", "learned-opt", "learned-qwen2"} and gold.groupby("gold").size().nunique() == 1
+    judged = (place / "all" / "figures" / "smoke" / "08_judge" / "judge.svg").read_text()
+    assert "simulated judge" in json.loads((place / "all" / "figures" / "smoke" / "08_judge" / "judge.json").read_text())["caption"]
+    assert judged.startswith("<?xml")
 
 
 def test_an_existing_cluster(place, cluster):

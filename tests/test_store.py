@@ -48,14 +48,14 @@ def recomputed(before, after) -> set[str]:
 def test_a_changed_helper_recomputes_who_uses_it(copied_package):
     before = fingerprints()
     change(copied_package / "losses.py", "/ 2)", "/ 3)")
-    # losses is imported by labels, and by policy through the trainer
-    assert recomputed(before, fingerprints()) == {"labels", "policy"}
+    # losses is imported by labels, which write the judge's, too, and by policy and annotator through the trainers
+    assert recomputed(before, fingerprints()) == {"annotator", "judge_labels", "labels", "policy"}
 
 
 def test_a_changed_helper_of_a_helper_recomputes(copied_package):
     before = fingerprints()
     change(copied_package / "worlds" / "dialogue_text.py", "boil an egg", "fry an egg")
-    assert recomputed(before, fingerprints()) == {"task", "rewards"}
+    assert recomputed(before, fingerprints()) == {"gold_pairs", "judge_labels", "rewards", "task"}
 
 
 def test_a_changed_colour_or_comment_recomputes_nothing(copied_package):

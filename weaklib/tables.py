@@ -113,6 +113,8 @@ def gold_table(labels: pd.DataFrame, agreement: pd.DataFrame) -> pd.DataFrame:
         labels: ``Study.gold_model_labels``; gold models that are not made here are not in it.
         agreement: ``metrics.rank_agreement`` of each gold model and pair of models.
     """
+    if agreement.empty:
+        return pd.DataFrame({"gold model": ["none in this profile"]})
     ranks = agreement.assign(pair=agreement["weak"] + " → " + agreement["strong"])
     ranks["text"] = [f"{r.estimate:+.2f} [{r.ci_low:+.2f}, {r.ci_high:+.2f}]" for r in ranks.itertuples()]
     table = ranks.pivot(index="gold", columns="pair", values="text").add_prefix("rank correlation, ")
@@ -171,7 +173,10 @@ def judge_table(judged: pd.DataFrame, settings: Judge) -> pd.DataFrame:
     for name, rows in [*groups, ("all", judged)]:
         price = settings.usd_per_million_tokens
         cost = (rows["input_tokens"].sum() * price.input + rows["output_tokens"].sum() * price.output) / 1e6
-        counts = {"questions": len(rows), "requests": int(rows["requests"].sum()), "cost (USD)": f"{cost:.2f}"}
+        asked = {"requests": int(rows["requests"].sum()), "cost (USD)": f"{cost:.2f}"}
+        if settings.base_url is None:  # nobody was asked
+            asked = dict.fromkeys(asked, "–")
+        counts = {"questions": len(rows), **asked}
         shares = {names[key]: value for key, value in reliability(rows).items()}
         lines.append(
             {"weak → strong": name} | {k: "–" if pd.isna(v) else f"{100 * v:.1f}" for k, v in shares.items()} | counts
