@@ -18,7 +18,8 @@ import pytest
 
 from weaklib import judge
 from weaklib.judge import BudgetReached, Question, ask, probe, simulate, verdict_of
-from weaklib.parameters import Judge, RequestError, load_profile
+from weaklib.parameters import RequestError, load_profile
+from weaklib.profile import Judge
 from weaklib.verdicts import reliability, win_rates
 
 READABLE = '{"better": "1"}'
@@ -178,7 +179,7 @@ def test_a_stopped_run_goes_on_where_it_was(serve, tmp_path):
 
     server = serve(script)
     program = (
-        "import json, sys; from pathlib import Path; from weaklib.judge import Question, ask; from weaklib.parameters import Judge\n"
+        "import json, sys; from pathlib import Path; from weaklib.judge import Question, ask; from weaklib.profile import Judge\n"
         "settings = Judge(**json.loads(sys.argv[1]))\n"
         "ask(settings, [Question(f'prompt {i}', f'one {i}', f'two {i}') for i in range(30)], Path(sys.argv[2]))"
     )

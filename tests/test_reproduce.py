@@ -292,7 +292,10 @@ def test_every_notebook_of_a_profile_runs(place, cold):
     gold = pd.read_csv(place / "all" / "figures" / "smoke" / "07_gold_reward" / "gold_reward.csv")
     assert set(gold["gold"]) == {"truth", "learned-opt", "learned-qwen2"} and gold.groupby("gold").size().nunique() == 1
     judged = (place / "all" / "figures" / "smoke" / "08_judge" / "judge.svg").read_text()
-    assert "simulated judge" in json.loads((place / "all" / "figures" / "smoke" / "08_judge" / "judge.json").read_text())["caption"]
+    assert (
+        "simulated judge"
+        in json.loads((place / "all" / "figures" / "smoke" / "08_judge" / "judge.json").read_text())["caption"]
+    )
     assert judged.startswith("<?xml")
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from weaklib import graph
+from weaklib.annotations import weak_labels
 from weaklib.language_models import load_causal_lm, load_tokenizer
 from weaklib.metrics import gra, gra_difference, share_correct
 from weaklib.statistics import LEVEL, correct_family
@@ -40,7 +41,7 @@ def results(study):
 
 def test_weak_and_human_labels_agree_as_published(study_of_task):
     """[A] reports 60.6%."""
-    agreement = share_correct(study_of_task.weak_labels(), ["weak"], "human").set_index("weak")["estimate"]
+    agreement = share_correct(weak_labels(study_of_task), ["weak"], "human").set_index("weak")["estimate"]
     print(agreement.to_string())
     assert agreement.between(0.57, 0.64).all(), agreement
 
@@ -50,7 +51,7 @@ def test_a_student_knows_more_than_word_pairs(study_of_task, number):
     """Nats a token on text that it was not trained on, against a unigram and a bigram model of the same training text."""
     study, p = study_of_task, study_of_task.profile
     strong = p.models.strong[number]
-    study._compute([graph.base(p, strong)])
+    study.compute([graph.base(p, strong)])
     folder, task = study.store.folder(graph.base(p, strong)), study.store.folder(graph.task(p))
     tokenizer, model = load_tokenizer(folder), load_causal_lm(folder, "cpu").eval()
 
@@ -89,8 +90,8 @@ def test_a_second_sample_of_the_start_is_no_better(study):
     for (_, strong), seed in [(models, seed) for models in p.models.pairs for seed in p.seeds]:
         start = graph.sft(p, strong, seed)
         stages = [graph.rewards(p, start, seed), graph.rewards(p, start, seed + 1000)]
-        study._compute(stages)
-        first, second = (study._read(stage, "rewards").set_index("prompt")["gold_reward"] for stage in stages)
+        study.compute(stages)
+        first, second = (study.read(stage, "rewards").set_index("prompt")["gold_reward"] for stage in stages)
         table = pd.DataFrame({"gold_reward": second, "sft_gold_reward": first}).reset_index()
         tables.append(table.assign(strong=strong, seed=seed))
     rows = gra(pd.concat(tables), ["strong"])

@@ -8,17 +8,21 @@ from weaklib.losses import confidence, preference_loss
 _MODULES = {
     "Study": "study",
     "agreement_across_seeds": "metrics",
+    "baseline_labels": "annotations",
     "calibration_error": "metrics",
     "correct_family": "statistics",
     "detectable": "statistics",
     "gold_gap": "metrics",
+    "gold_model_labels": "annotations",
     "gra": "metrics",
     "gra_difference": "metrics",
+    "label_costs": "annotations",
     "mean_of": "metrics",
     "rank_agreement": "metrics",
     "reliability_curve": "metrics",
     "reported": "papers",
     "share_correct": "metrics",
+    "weak_labels": "annotations",
     "win_rate": "metrics",
 }
 

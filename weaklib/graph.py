@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from weaklib.files import sha256
-from weaklib.parameters import Profile
+from weaklib.profile import Profile
 from weaklib.stage import Stage
 
 

@@ -18,7 +18,8 @@ from string import Template
 
 import numpy as np
 
-from weaklib.parameters import Judge, RequestError
+from weaklib.parameters import RequestError
+from weaklib.profile import Judge
 
 FORMS = Path(__file__).parent / "judge_forms"
 KEY = "OPENAI_API_KEY"

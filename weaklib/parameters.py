@@ -1,4 +1,4 @@
-"""Parameters: what a profile may say, read from ``params/PROFILE.yaml`` and a user's overrides.
+"""Parameters: a profile as ``params/PROFILE.yaml`` and a user's overrides give it.
 
 Everything is checked here, before any stage runs: an unknown name, a wrong type or a value out of range raises
 :class:`RequestError` with one line that names the file or option, the key and the value.
@@ -6,13 +6,14 @@ Everything is checked here, before any stage runs: an unknown name, a wrong type
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from weaklib.paths import NOTEBOOKS, PARAMS
+from weaklib.profile import Profile
 
 
 class RequestError(Exception):
@@ -20,242 +21,6 @@ class RequestError(Exception):
 
     def _render_traceback_(self) -> list[str]:  # what IPython shows: our line, not the way to it
         return [f"RequestError: {self}"]
-
-
-class Section(BaseModel):
-    """A part of a profile: strict types, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _distinct(values: list) -> list:
-    if len(set(values)) < len(values):
-        raise ValueError("values repeat")
-    return values
-
-
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
-Percents = Annotated[
-    list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1), AfterValidator(_distinct), AfterValidator(sorted)
-]
-Models = Annotated[list[str], Field(min_length=1)]
-
-
-class WorldTask(Section):
-    """A task of the controlled world (``weaklib.worlds``); each number counts prompts of a part of its own."""
-
-    kind: Literal["world"]
-    name: Literal["dialogue", "summarisation"]
-    prompts: Literal["both", "harmless", "helpful"] = "both"
-    corpus: PositiveInt
-    demonstrations: PositiveInt
-    pairs: PositiveInt
-    validation_prompts: PositiveInt
-    test_prompts: PositiveInt
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def only_dialogue_has_kinds(self):
-        if self.name != "dialogue" and self.prompts != "both":
-            raise ValueError(f"prompts: {self.prompts} is for dialogue, the task is {self.name}")
-        return self
-
-
-class FileTask(Section):
-    """Preference pairs of a file; each share is a part of its pairs, what they leave is D_l ∪ D_u."""
-
-    kind: Literal["file"]
-    path: str | None = None  # None in a file: to be named by an override or WEAKLIB_HH_FILE
-    on_bad_row: Literal["error", "drop"] = "error"
-    demonstrations_share: Annotated[float, Field(gt=0, lt=1)]
-    proxy_share: Annotated[float, Field(gt=0, lt=1)]
-    test_share: Annotated[float, Field(gt=0, lt=1)]
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def leaves_pairs(self):
-        if self.demonstrations_share + self.proxy_share + self.test_share >= 1:
-            raise ValueError("demonstrations_share + proxy_share + test_share must be less than 1")
-        return self
-
-
-class ModelChoice(Section):
-    """Which base models: names of ``pretrained_here``, local folders, or hub ids."""
-
-    weak: Models
-    strong: Models
-    proxy: str | None = None
-    # name → the configuration from which a model is made and pre-trained here, in transformers' own terms
-    pretrained_here: dict[str, dict[str, Any]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def one_is_a_list(cls, values):
-        if isinstance(values, dict):
-            return {k: [v] if k in ("weak", "strong") and isinstance(v, str) else v for k, v in values.items()}
-        return values
-
-    @model_validator(mode="after")
-    def pair_up(self):
-        if len(self.weak) != len(self.strong) and 1 not in (len(self.weak), len(self.strong)):
-            raise ValueError("weak and strong must be of one length, or one of them a single model")
-        return self
-
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """(weak, strong), one for each of the longer list."""
-        count = max(len(self.weak), len(self.strong))
-        return list(zip(*(models * count if len(models) == 1 else models for models in (self.weak, self.strong))))
-
-
-class Training(Section):
-    epochs: PositiveFloat
-    batch_size: PositiveInt
-    learning_rate: PositiveFloat
-
-
-class Pretraining(Training):
-    vocabulary: PositiveInt
-
-
-class Annotator(Training):
-    kind: Literal["scalar_head", "implicit_reward", "judge"]
-
-
-class PolicyTraining(Section):
-    epochs: PositiveFloat
-    batch_size: PositiveInt
-
-
-class GoldModel(Section):
-    """A reward model that scores responses beside the task's own gold reward.
-
-    One that is made here (``model`` of ``pretrained_here``) is trained on ``pairs`` pairs labelled by the truth, which no arm sees.
-    Any other is a local folder or hub id of a sequence-classification model: ``format`` says how it is given a dialogue,
-    and ``output`` which of its logits is the reward.
-    """
-
-    model: str
-    pairs: PositiveInt | None = None
-    training: Training | None = None
-    format: Literal["text", "text_pair", "chat"] = "text"
-    output: Annotated[int, Field(ge=0)] = 0
-
-
-class SimulatedJudge(Section):
-    """A judge who knows the truth but for ``noise`` (in gold reward) and favours the first position by ``position_bias`` (log-odds)."""
-
-    noise: PositiveFloat
-    position_bias: float
-
-
-class TokenPrice(Section):
-    input: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
-
-
-class Judge(Section):
-    """An LLM asked which of two responses is better; without a ``base_url`` it is simulated from the truth."""
-
-    base_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
-    model: str | None = None
-    form: Literal["pairwise", "rating"]
-    structured: bool
-    prompts: PositiveInt
-    repeats: PositiveInt
-    examples: Annotated[int, Field(ge=0)]
-    temperature: Annotated[float, Field(ge=0)]
-    max_tokens: PositiveInt
-    concurrency: PositiveInt
-    max_retries: Annotated[int, Field(ge=0)]
-    timeout_s: PositiveFloat
-    max_requests: PositiveInt
-    max_cost_usd: PositiveFloat
-    usd_per_million_tokens: TokenPrice
-    simulated: SimulatedJudge
-
-    @model_validator(mode="after")
-    def a_server_needs_a_model(self):
-        if self.base_url is not None and self.model is None:
-            raise ValueError("judge.base_url needs judge.model, the model's name on that server")
-        return self
-
-
-class Sampling(Section):
-    temperature: PositiveFloat
-    max_new_tokens: PositiveInt
-    batch_tokens: PositiveInt
-
-
-class Profile(Section):
-    """One file of ``params/``; the comments there explain each key."""
-
-    title: str
-    notebooks: Annotated[list[str], Field(min_length=1)]
-    task: Annotated[WorldTask | FileTask, Field(discriminator="kind")]
-    models: ModelChoice
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
-    seeds: Seeds
-    labeled_fraction: Annotated[float, Field(gt=0, lt=1)]
-    max_prompt_tokens: PositiveInt
-    max_response_tokens: PositiveInt
-    batch_tokens: PositiveInt
-    pretraining: Pretraining
-    annotator: Annotator
-    sft: Training
-    objective: Literal["dpo", "ipo", "rdpo"]
-    beta: PositiveFloat
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
-    learning_rate: PositiveFloat
-    policy: PolicyTraining
-    sampling: Sampling
-    gold_models: dict[str, GoldModel] = {}
-    judge: Judge | None = None
-    top_percents: Percents
-
-    @model_validator(mode="after")
-    def proxy_where_there_is_no_gold(self):
-        if self.task.kind == "file" and self.models.proxy is None:
-            raise ValueError("models.proxy is required: a file has no gold reward")
-        return self
-
-    @model_validator(mode="after")
-    def gold_models_are_whole(self):
-        for name, gold in self.gold_models.items():
-            made_here = gold.model in self.models.pretrained_here
-            if made_here and (gold.pairs is None or gold.training is None):
-                raise ValueError(f"gold_models.{name}: {gold.model} is made here, which needs pairs and training")
-            if made_here and self.task.kind != "world":
-                raise ValueError(
-                    f"gold_models.{name}: {gold.model} would be trained on the truth, which a file does not have"
-                )
-            if not made_here and (gold.pairs or gold.training):
-                raise ValueError(f"gold_models.{name}: pairs and training are for models of pretrained_here")
-        return self
-
-    @model_validator(mode="after")
-    def the_judge_has_enough_to_judge(self):
-        if self.judge and self.task.kind == "world" and self.judge.prompts > self.task.test_prompts:
-            raise ValueError(
-                f"judge.prompts is {self.judge.prompts}, the task has {self.task.test_prompts} test prompts"
-            )
-        if self.judge and self.task.kind != "world" and self.judge.base_url is None:
-            raise ValueError("judge.base_url is required: without the truth no judge can be simulated")
-        return self
-
-    @model_validator(mode="after")
-    def texts_fit_the_models(self):
-        needed = self.max_prompt_tokens + max(self.max_response_tokens, self.sampling.max_new_tokens)
-        for name, configuration in self.models.pretrained_here.items():
-            if configuration.get("max_position_embeddings", needed) < needed:
-                raise ValueError(
-                    f"models.pretrained_here.{name}.max_position_embeddings is less than the {needed} tokens of "
-                    "max_prompt_tokens and the longer of max_response_tokens and sampling.max_new_tokens"
-                )
-        return self
 
 
 def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:

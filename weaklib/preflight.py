@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from weaklib import judge
-from weaklib.parameters import FileTask, GoldModel, Profile, RequestError
+from weaklib.parameters import RequestError
 from weaklib.preference_files import BadFile, part_sizes, read_pairs
+from weaklib.profile import FileTask, GoldModel, Profile
 
 # A model folder needs one of each.
 MODEL_FILES = {

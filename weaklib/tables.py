@@ -12,7 +12,7 @@ from weaklib.metrics import (
     share_correct,
     share_difference,
 )
-from weaklib.parameters import Judge
+from weaklib.profile import Judge
 from weaklib.statistics import LEVEL, correct_family, detectable
 from weaklib.verdicts import reliability
 
@@ -85,7 +85,7 @@ def annotators_table(labels: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """Annotators of several kinds beside each other, as text; a line a kind and weak model.
 
     Args:
-        labels, costs: ``Study.weak_labels`` and ``Study.label_costs`` of each kind, named in the column ``annotator``.
+        labels, costs: ``annotations.weak_labels`` and ``annotations.label_costs`` of each kind, named in the column ``annotator``.
     """
     by = ["annotator", "weak"]
     known = labels.dropna(subset=["truth"])
@@ -110,7 +110,7 @@ def gold_table(labels: pd.DataFrame, agreement: pd.DataFrame) -> pd.DataFrame:
     """Gold models beside each other: how often each is right about a pair, and how alike it ranks the arms, as text.
 
     Args:
-        labels: ``Study.gold_model_labels``; gold models that are not made here are not in it.
+        labels: ``annotations.gold_model_labels``; gold models that are not made here are not in it.
         agreement: ``metrics.rank_agreement`` of each gold model and pair of models.
     """
     if agreement.empty:
