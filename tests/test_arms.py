@@ -1,11 +1,17 @@
 """What each arm is made of."""
 
+import json
+import math
+
 import pandas as pd
 import pytest
 
 from weaklib import graph
 from weaklib.language_models import load_causal_lm, load_tokenizer
 from weaklib.parameters import load_profile
+
+
+ONE_PAIR = {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}
 
 
 def labels_of(made, smoke, arm):
@@ -159,3 +165,12 @@ def test_the_file_of_hh_file_may_be_named_by_the_environment(monkeypatch):
     monkeypatch.setenv("WEAKLIB_HH_FILE", "some/pairs.jsonl")
     assert load_profile("hh-file").task.path == "some/pairs.jsonl"
     assert load_profile("hh-file", {"task.path": "other.jsonl"}).task.path == "other.jsonl"
+
+
+def test_at_its_start_a_policy_has_no_margin(made):
+    """References belong to the responses that the labels name: without a step every margin is 0 and the loss log 2."""
+    p = load_profile("smoke", ONE_PAIR | {"learning_rate": 1e-12})
+    folder = made(graph.policy(p, graph.ARMS["random"], "opt-tiny", "opt-small", 0))
+    curve = json.loads((folder / "training_log.json").read_text())
+    assert [entry["loss"] for entry in curve] == pytest.approx([math.log(2)] * len(curve), abs=1e-4)
+    assert all(abs(entry["rewards/margins"]) < 1e-4 for entry in curve)
