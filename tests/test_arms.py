@@ -10,7 +10,6 @@ from weaklib import graph
 from weaklib.language_models import load_causal_lm, load_tokenizer
 from weaklib.parameters import load_profile
 
-
 ONE_PAIR = {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}
 
 
