@@ -60,10 +60,17 @@ def shared_and_naive(profile: str, store: Store) -> dict:
     seconds, ratios = {stage.key: seconds_of(store, stage) for stage in everything}, plain_ratios()
     naive = 0.0
     for stages in notebooks.values():
-        runs = [[stage] for stage in stages if stage.name == "rewards"] or [stages]
-        chains = [stage for run in runs for stage in upstream(run) if stage.name != "base"]
+        sampled = {
+            stage.inputs["responses"].key: stage.inputs["responses"] for stage in stages if stage.name == "rewards"
+        }
+        of_start = {each.inputs["model"].key: each for each in sampled.values() if each.inputs["model"].name == "sft"}
+        # a script is an arm, a setting and a seed: all that its policy needs, and the responses of policy and start
+        for each in (each for each in sampled.values() if each.inputs["model"].name == "policy"):
+            script = [stage for stage in upstream([each]) if stage.name != "base"]
+            script.append(of_start[each.inputs["model"].inputs["start"].key])
+            naive += sum(seconds[stage.key] * ratios.get(stage.name, 1.0) for stage in script)
         bases = [stage for stage in upstream(stages) if stage.name == "base"]
-        naive += sum(seconds[stage.key] * ratios.get(stage.name, 1.0) for stage in chains + bases)
+        naive += sum(seconds[stage.key] * ratios["base"] for stage in bases)
     shared = sum(seconds.values())
     return {
         "shared_seconds": round(shared, 1),
