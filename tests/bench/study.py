@@ -3,7 +3,7 @@
 The first is the sum of timed stages of the store at hand (run ``make reproduce`` before). The second is *estimated* from the same
 timed stages: every arm, seed and setting is trained and scored by itself from its base models, each notebook alone, with TRL's trainers at the ratios
 of ``tests/bench/speed.json``; base models alone are made once a notebook. Also measured: one worker against two on a small part of the study,
-and the floor, the time that the matrix products of the policies alone take. Writes ``tests/bench/study.json``.
+and the floor of notebook 05, the time that the matrix products of its models alone take. Writes ``tests/bench/study.json``.
 """
 
 import json
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -79,27 +80,16 @@ def shared_and_naive(profile: str, store: Store) -> dict:
     }
 
 
-def floor(profile: str, store: Store) -> dict:
-    """Seconds on two cores that the products of the policies' training alone need at the rate this machine multiplies."""
-    p = load_profile(profile)
-    stages = upstream(stage for name in p.notebooks for stage in stages_asked_for(name, profile, {}))
-    flops, lengths = 0.0, {}
-    for stage in (stage for stage in stages if stage.name == "policy"):
-        start, labels = (store.folder(stage.inputs[name]) for name in ("start", "labels"))
-        model = load_causal_lm(start, "cpu")
-        head = model.get_output_embeddings().weight.numel()
-        body = sum(
-            w.numel() for n, w in model.named_parameters() if w.dim() == 2 and "embed" not in n and "lm_head" not in n
-        )
-        frame = weigh(
-            pd.read_parquet(labels / "labels.parquet"), stage.parameters["weighting"], stage.parameters["top_percent"]
-        )
-        if labels not in lengths:
-            rows = tokenize_pairs(load_tokenizer(start), frame, "chosen", "rejected", stage.parameters["limits"])
-            responses = sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows) / len(rows)
-            lengths[labels] = (sum(pairs.length(row, "shared") for row in rows) / len(rows), responses)
-        tokens, responses = lengths[labels]
-        flops += 6 * len(frame) * (body * tokens + head * responses)  # forward, and twice that backward
+def floor(notebook: str, profile: str, store: Store) -> dict:
+    """Seconds that the matrix products of a notebook's models alone need on two threads, at the best rate this machine multiplies.
+
+    6 FLOPs a weight and token in training, 2 in a forward pass; heads at the tokens that are predicted only. Attention, softmax, norms,
+    optimizer, sampling's draws, loading and start-up come on top.
+    """
+    flops: dict[str, float] = {}
+    stages = upstream(stages_asked_for(notebook, profile, {}))
+    for stage in (stage for stage in stages if stage.name in _FLOPS):
+        flops[stage.name] = flops.get(stage.name, 0.0) + _FLOPS[stage.name](stage, store)
     torch.set_num_threads(1)
     a, b = torch.randn(2048, 96), torch.randn(384, 96)  # the largest product of these models
     times = []
@@ -108,13 +98,84 @@ def floor(profile: str, store: Store) -> dict:
         a @ b.T
         times.append(time.perf_counter() - started)
     rate = 2 * a.shape[0] * a.shape[1] * b.shape[0] / sorted(times)[20]
-    policies = sum(seconds_of(store, stage) for stage in stages if stage.name == "policy")
     return {
-        "policies_tflop": round(flops / 1e12, 2),
+        "notebook": notebook,
+        "seeds": len(load_profile(profile).seeds),
+        "tflop": {name: round(value / 1e12, 2) for name, value in flops.items()},
         "gflops_one_thread": round(rate / 1e9, 1),
-        "policies_floor_seconds_two_workers": round(flops / rate / 2, 1),
-        "policies_seconds_two_workers": round(policies / 2, 1),
+        "floor_seconds_two_workers": round(sum(flops.values()) / rate / 2, 1),
+        "stage_seconds_two_workers": round(sum(seconds_of(store, stage) for stage in stages) / 2, 1),
     }
+
+
+@cache
+def _weights(folder: Path) -> tuple[int, int]:
+    """Of the layers, which every token passes, and of the head."""
+    model = load_causal_lm(folder, "cpu")
+    layers = sum(
+        w.numel() for n, w in model.named_parameters() if w.dim() == 2 and "embed" not in n and "lm_head" not in n
+    )
+    return layers, model.get_output_embeddings().weight.numel()
+
+
+@cache
+def _tokens_of_pairs(task: Path, model: Path) -> tuple[float, float]:
+    """Tokens of a pair, and of its two responses, on average."""
+    frame = pd.read_parquet(task / "pairs.parquet")
+    limits = {"max_prompt_tokens": 10**6, "max_response_tokens": 10**6}
+    rows = tokenize_pairs(load_tokenizer(model), frame, "response_a", "response_b", limits)
+    responses = [len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows]
+    return sum(pairs.length(row, "shared") for row in rows) / len(rows), sum(responses) / len(rows)
+
+
+def _of_policy(stage: Stage, store: Store) -> float:
+    start, labels = (store.folder(stage.inputs[name]) for name in ("start", "labels"))
+    table = pd.read_parquet(labels / "labels.parquet")
+    count = len(weigh(table, stage.parameters["weighting"], stage.parameters["top_percent"]))
+    return 6 * count * stage.parameters["training"]["epochs"] * _of_pair(stage.inputs["reference"], start, store)
+
+
+def _of_reference(stage: Stage, store: Store) -> float:
+    count = len(pd.read_parquet(store.folder(stage.inputs["task"]) / "pairs.parquet", columns=["pair"]))
+    return 2 * count * _of_pair(stage, store.folder(stage.inputs["start"]), store)
+
+
+def _of_pair(reference: Stage, model: Path, store: Store) -> float:
+    layers, head = _weights(model)
+    tokens, responses = _tokens_of_pairs(store.folder(reference.inputs["task"]), model)
+    return layers * tokens + head * responses
+
+
+def _of_text(stage: Stage, store: Store) -> float:
+    """Base models on the corpus, starts on the demonstrations."""
+    folder, task = store.folder(stage), store.folder(stage.inputs["task"])
+    (layers, head), tokenizer = _weights(folder), load_tokenizer(folder)
+    if stage.name == "base":
+        texts, epochs = pd.read_parquet(task / "corpus.parquet")["text"], stage.parameters["pretraining"]["epochs"]
+        tokens = sum(map(len, tokenizer(texts.tolist())["input_ids"]))
+        return 6 * epochs * tokens * (layers + head)
+    shown, epochs = pd.read_parquet(task / "demonstrations.parquet"), stage.parameters["training"]["epochs"]
+    prompts, answers = (sum(map(len, tokenizer(shown[c].tolist())["input_ids"])) for c in ("prompt", "completion"))
+    return 6 * epochs * (layers * (prompts + answers) + head * answers)
+
+
+def _of_responses(stage: Stage, store: Store) -> float:
+    layers, head = _weights(store.folder(stage.inputs["model"]))
+    sampled = pd.read_parquet(store.folder(stage) / "responses.parquet")
+    prompts = sum(
+        map(len, load_tokenizer(store.folder(stage.inputs["model"]))(sampled["prompt"].tolist())["input_ids"])
+    )
+    answers = sampled["token_ids"].map(len).sum()
+    return 2 * (layers * (prompts + answers) + head * answers)
+
+
+_FLOPS = {
+    "policy": _of_policy,
+    "reference": _of_reference,
+    "base": _of_text,
+    "sft": _of_text,
+    "responses": _of_responses,
+}
 
 
 def one_worker_against_two() -> dict:
@@ -150,7 +211,7 @@ def main() -> None:
     record = {"date": date.today().isoformat(), "machine": json.loads((HERE / "speed.json").read_text())["machine"]}
     record |= {
         "sharing": shared_and_naive("sandbox", store),
-        "floor": floor("sandbox", store),
+        "floor": floor("05_top_confidence", "sandbox", store),
         "workers": one_worker_against_two(),
     }
     (HERE / "study.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
