@@ -285,7 +285,7 @@ def judged(position_bias: float, share: float, seeds=3, prompts=400) -> pd.DataF
     simulated = settings(None, model=None, simulated={"noise": 1.0, "position_bias": position_bias})
     records = simulate(simulated, asked, lambda prompt, response: gold[prompt] * (response == "arm"), seed=0)
     truth = ["first" if (gold[r["prompt"]] > 0) == r["arm_first"] else "second" for r in rows]
-    return pd.DataFrame(rows).assign(verdict=[r["verdict"] for r in records], truth=truth)
+    return pd.DataFrame(rows).assign(verdict=[r["verdict"] for r in records], truth=truth, asked=True)
 
 
 def test_swapping_takes_the_position_bias_away():
@@ -304,14 +304,8 @@ def test_a_better_arm_wins_whatever_the_bias():
 
 def test_reliability_by_hand():
     def row(prompt, arm_first, repeat, verdict, truth="first"):
-        setting = {"arm": "cw", "weak": "w", "strong": "s", "seed": 0}
-        return setting | {
-            "prompt": prompt,
-            "arm_first": arm_first,
-            "repeat": repeat,
-            "verdict": verdict,
-            "truth": truth,
-        }
+        setting = {"arm": "cw", "weak": "w", "strong": "s", "seed": 0, "prompt": prompt, "asked": prompt != "same"}
+        return setting | {"arm_first": arm_first, "repeat": repeat, "verdict": verdict, "truth": truth}
 
     verdicts = pd.DataFrame(
         [
@@ -323,7 +317,8 @@ def test_reliability_by_hand():
             row("c", False, 0, "tie", "second"), row("c", False, 1, "tie", "second"),
         ]
     )  # fmt: skip
-    found = reliability(verdicts)
+    nobody_asked = [row("same", first, repeat, "tie", "tie") for first in (True, False) for repeat in (0, 1)]
+    found = reliability(pd.concat([verdicts, pd.DataFrame(nobody_asked)]))
     assert found["unreadable"] == pytest.approx(2 / 12)
     assert found["first_position"] == pytest.approx(5 / 7)
     assert found["flips"] == pytest.approx(1 / 2)  # b; of c only one order was read

@@ -21,7 +21,7 @@ def verdicts_on(study: Study, *names: str, baseline: str) -> pd.DataFrame:
     the same text are a tie that nobody is asked about.
 
     Returns:
-        a row a question: ``arm, weak, strong, seed, prompt, arm_first, repeat, verdict`` (``first``, ``second``, ``tie``, missing
+        a row a question: ``arm, weak, strong, seed, prompt, arm_first, repeat, asked, verdict`` (``first``, ``second``, ``tie``, missing
         where the replies could not be read), ``requests, input_tokens, output_tokens``, and ``truth``, which of the two has
         the higher gold reward (missing where it is unknown).
     """
@@ -55,7 +55,7 @@ def verdicts_on(study: Study, *names: str, baseline: str) -> pd.DataFrame:
     same = {"verdict": "tie", "requests": 0, "input_tokens": 0, "output_tokens": 0}
     records = pd.concat([records, pd.DataFrame([same] * int((~asked).sum()), index=frame.index[~asked])])
     names_of_truth = {1.0: "first", -1.0: "second", 0.0: "tie"}
-    return frame.join(records[list(same)]).assign(truth=frame["truth"].map(names_of_truth))
+    return frame.join(records[list(same)]).assign(truth=frame["truth"].map(names_of_truth), asked=asked)
 
 
 def win_rates(verdicts: pd.DataFrame, by: list[str], asked: str) -> pd.DataFrame:
@@ -95,12 +95,13 @@ def win_rates(verdicts: pd.DataFrame, by: list[str], asked: str) -> pd.DataFrame
 
 
 def reliability(verdicts: pd.DataFrame) -> dict[str, float]:
-    """How far the judge can be trusted, as shares; missing where there is nothing to take a share of.
+    """How far the judge can be trusted, as shares of what it was ``asked``; missing where there is nothing to take a share of.
 
     ``unreadable``: questions without a verdict after two replies. ``first_position``: of those that name one, verdicts for the first; a judge
     without a position bias has one half. ``flips``: pairs whose verdict turns over with the order. ``consistency``: pairs of
     repeats of one question that agree ([A] Sec. 4). ``right``: verdicts that name the response with the higher gold reward.
     """
+    verdicts = verdicts[verdicts["asked"]]
     read = verdicts.dropna(subset=["verdict"])
     named = read[read["verdict"] != "tie"]
     scores = _scores(verdicts[verdicts["repeat"] == 0]).pivot(index=PAIR, columns="arm_first", values="score").dropna()
