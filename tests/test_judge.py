@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from weaklib import judge
-from weaklib.judge import BudgetReached, Question, ask, probe, simulate, verdict_of
+from weaklib.judge import JudgeFailed, Question, ask, probe, simulate, verdict_of
 from weaklib.parameters import RequestError, load_profile
 from weaklib.profile import Judge
 from weaklib.verdicts import reliability, win_rates
@@ -104,6 +104,7 @@ def questions(count) -> list[Question]:
         ("pairwise", ' {"better": "2"}\n', "second"),
         ("pairwise", '```json\n{"better": "tie"}\n```', "tie"),
         ("pairwise", '{"better": "3"}', None),
+        ("pairwise", '{"better": 1}', None),
         ("pairwise", '{"better": "1"', None),
         ("pairwise", '{"better": "1", "why": "longer"}', None),
         ("pairwise", 'I think {"better": "1"}', None),
@@ -160,7 +161,9 @@ def test_faults_that_pass_are_survived(serve, tmp_path):
 
 def test_faults_that_stay_keep_what_was_answered(serve, tmp_path):
     server = serve(lambda number, *_: (200, READABLE) if number <= 3 else (500, "gone"))
-    with pytest.raises(RequestError, match="judge.base_url http://127.0.0.1.*: status 500: .*gone"):
+    with pytest.raises(
+        JudgeFailed, match="judge.base_url http://127.0.0.1.*: status 500: .*gone.*; 3 of 5 questions are answered"
+    ):
         ask(settings(server.url, concurrency=1, max_retries=0), questions(5), tmp_path)
     healed = server.asked.copy()
     server.script = lambda *_: (200, READABLE)
@@ -205,16 +208,28 @@ def test_the_budget_of_requests_holds_over_all_runs(serve, tmp_path):
     server = serve(lambda *_: (200, READABLE))
     for _ in range(2):
         with pytest.raises(
-            BudgetReached, match="judge.max_requests: 10 is reached with .* of .* questions answered and kept"
+            JudgeFailed, match="judge.max_requests: 10 is reached; .* of .* questions are answered and kept"
         ):
             ask(settings(server.url, max_requests=10), questions(40), tmp_path)
         assert len(server.asked) == 10
 
 
+def test_the_budget_holds_where_replies_cannot_be_read(serve, tmp_path):
+    """A question that was asked once when the budget ended is asked once more when it is raised, and counts from the first reply on."""
+    server = serve(lambda *_: (200, "No idea."))
+    for _ in range(3):
+        with pytest.raises(JudgeFailed, match="judge.max_requests: 7 is reached"):
+            ask(settings(server.url, max_requests=7, concurrency=1), questions(5), tmp_path)
+        assert len(server.asked) == 7
+    records = ask(settings(server.url, max_requests=10, concurrency=1), questions(5), tmp_path)
+    assert len(server.asked) == 10 and [record["requests"] for record in records] == [2] * 5
+    assert server.asked[7]["messages"][1] == {"role": "assistant", "content": "No idea."}
+
+
 def test_the_budget_of_money_holds(serve, tmp_path):
     server = serve(lambda *_: (200, READABLE))
     price = {"input": 1000.0, "output": 1000.0}  # 110 tokens cost 0.11
-    with pytest.raises(BudgetReached, match="judge.max_cost_usd: 2 is reached"):
+    with pytest.raises(JudgeFailed, match="judge.max_cost_usd: 2 is reached"):
         ask(settings(server.url, max_cost_usd=2.0, usd_per_million_tokens=price), questions(40), tmp_path)
     assert 1 <= len(server.asked) <= 2.0 / 0.11
 

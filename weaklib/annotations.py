@@ -100,31 +100,30 @@ def label_costs(study: Study, overrides: dict | None = None) -> pd.DataFrame:
     """What a thousand labels of :func:`weak_labels` cost once the annotator is there: a row a weak model and seed.
 
     ``seconds`` (of this machine, with what loading takes), ``tflop`` (2 · parameters · tokens of the forward passes) and, of a judge,
-    ``requests`` and ``usd``; missing where an annotator has no such cost.
+    ``requests`` and ``usd``; missing where an annotator has no such cost. Of a judge also the share of its replies that were
+    ``unreadable``: the labels that rest on them are a coin's.
     """
     stages = _label_stages(study, overrides)
     if not study.compute(stages.values()):
         return pd.DataFrame()
     rows = []
     for (weak, strong, seed), stage in stages.items():
-        folder, count = study.store.folder(stage), len(study.read(stage, "labels"))
-        record = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
-        row = {"weak": weak, "strong": strong, "seed": seed, "seconds": record["seconds"]}
-        if stage.name == "judge_labels":
+        folder, thousands = study.store.folder(stage), len(study.read(stage, "labels")) / 1000
+        row = {"weak": weak, "strong": strong, "seed": seed}
+        if stage.name != "judge_labels":
+            row["tflop"] = _forward_flops(study, stage) / 1e12 / thousands
+        elif study.profile.judge.base_url is not None:  # who is simulated costs nothing that could be said
             asked, price = study.read(stage, "questions"), study.profile.judge.usd_per_million_tokens
             usd = (asked["input_tokens"].sum() * price.input + asked["output_tokens"].sum() * price.output) / 1e6
-            row |= {"requests": asked["requests"].sum(), "usd": usd}
-            if study.profile.judge.base_url is None:  # who is simulated costs nothing that could be said
-                row |= dict.fromkeys(("seconds", "requests", "usd"), np.nan)
-        else:
-            row["tflop"] = _forward_flops(study, stage) / 1e12
-        rows.append(
-            {
-                name: value * 1000 / count if name in ("seconds", "tflop", "requests", "usd") else value
-                for name, value in row.items()
-            }
-        )
-    return pd.DataFrame(rows).reindex(columns=["weak", "strong", "seed", "seconds", "tflop", "requests", "usd"])
+            row |= {"requests": asked["requests"].sum() / thousands, "usd": usd / thousands}
+            row["unreadable"] = asked["verdict"].isna().mean()
+        if "tflop" in row or "usd" in row:
+            record = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
+            row["seconds"] = record["seconds"] / thousands
+        rows.append(row)
+    return pd.DataFrame(rows).reindex(
+        columns=["weak", "strong", "seed", "seconds", "tflop", "requests", "usd", "unreadable"]
+    )
 
 
 def _label_stages(study: Study, overrides: dict | None) -> dict[tuple, Stage]:

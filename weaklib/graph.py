@@ -197,7 +197,7 @@ def _policy(
 
 def _judge_labels(p: Profile, inputs: dict[str, Stage], part: str, seed: int) -> Stage:
     # another budget or time-out is another stage, but asks nothing again: the verdicts are kept one by one
-    parameters = {"judge": p.judge.model_dump(), "part": part, "seed": seed, "examples": p.judge.examples}
+    parameters = {"judge": p.judge.model_dump(), "part": part, "seed": seed}
     if p.judge.base_url is None:
         parameters["world"] = p.task.name
     if p.judge.examples:

@@ -1,11 +1,12 @@
 """An LLM as judge, asked over the OpenAI chat-completions protocol, or simulated where the truth is known.
 
 A question shows a prompt and two responses in an order; its verdict is ``first``, ``second``, ``tie``, or None when two replies could not be
-read. Every verdict is written to a journal in the store as it arrives: a run that was stopped goes on where it was, and no question
+read. Every reply is written to a journal in the store as it arrives: a run that was stopped goes on where it was, and no question
 is paid for twice. The key is the environment variable ``OPENAI_API_KEY`` and is written nowhere.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -40,25 +41,24 @@ class Question:
     examples: str = ""  # what stands before it
 
 
-class BudgetReached(Exception):
-    """The next request would have passed the judge's budget; what was answered is in the journal."""
+class JudgeFailed(Exception):
+    """The judge could not go on: a budget or a server; what was answered is in the journal."""
 
 
 def ask(settings: Judge, questions: list[Question], folder: Path) -> list[dict]:
-    """A record of each question: ``verdict``, ``reply``, ``requests``, ``input_tokens``, ``output_tokens``.
+    """A record of each question: ``verdict``, ``reply`` (the last one), ``requests``, ``input_tokens``, ``output_tokens``.
 
     Args:
         folder: where the journals lie, one for each judge (server, model, form and settings).
 
     Raises:
-        BudgetReached: says how many questions are answered.
-        RequestError: the server does not do its part.
+        JudgeFailed: says what stopped it and how many questions are answered.
     """
     journal = _Journal(folder, settings)
-    waiting = [question for question in dict.fromkeys(questions) if question not in journal]
+    waiting = [question for question in dict.fromkeys(questions) if not journal.answered(question)]
     if waiting:
         _run(_ask_all(settings, waiting, journal))
-    return [journal[question] for question in questions]
+    return [journal.record(question) for question in questions]
 
 
 def simulate(
@@ -88,7 +88,10 @@ def probe(settings: Judge) -> None:
         async with _client(settings, max_retries=0, timeout=4.0) as client:
             await client.chat.completions.create(model=settings.model, messages=[_message("Say yes.")], max_tokens=1)
 
-    _run(_explained(settings, once()))
+    try:
+        _run(once())
+    except _faults() as error:
+        raise RequestError(_explained(settings, error)) from None
 
 
 def verdict_of(form: str, reply: str) -> str | None:
@@ -101,7 +104,8 @@ def verdict_of(form: str, reply: str) -> str | None:
     if not isinstance(said, dict) or set(said) != set(_FIELDS[form]):
         return None
     if form == "pairwise":
-        return {"1": "first", "2": "second", "tie": "tie"}.get(str(said["better"]))
+        better = said["better"]
+        return {"1": "first", "2": "second", "tie": "tie"}.get(better) if isinstance(better, str) else None
     ratings = said["rating_1"], said["rating_2"]
     if not all(type(rating) is int and 1 <= rating <= 10 for rating in ratings):
         return None
@@ -109,37 +113,43 @@ def verdict_of(form: str, reply: str) -> str | None:
 
 
 class _Journal:
-    """The answered questions of one judge, in a file of JSON lines that only grows."""
+    """The replies of one judge, in a file of JSON lines that only grows; a question is answered by one that can be read, or by two."""
 
     def __init__(self, folder: Path, settings: Judge):
         identity = settings.model_dump(include={"base_url", "model", "form", "structured", "temperature", "max_tokens"})
         identity["text"] = _form(settings.form).template
+        self.form = settings.form
         self.path = folder / f"{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]}.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        self.records = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
-            try:
-                record = json.loads(line)
-            except ValueError:  # the end of a line that a killed run was writing
-                continue
-            self.records[record["question"]] = record
-        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size
-        if torn:
+        self.path.touch()
+        self.replies: dict[str, list[dict]] = {}
+        text = self.path.read_text(encoding="utf-8")
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError):  # the end of a line that a killed run was writing
+                reply = json.loads(line)
+                self.replies.setdefault(reply["question"], []).append(reply)
+        if text and not text.endswith("\n"):
             self._append("\n")
 
-    def __contains__(self, question: Question) -> bool:
-        return self._key(question) in self.records
+    def answered(self, question: Question) -> bool:
+        record = self.record(question)
+        return record["requests"] == 2 or record["verdict"] is not None
 
-    def __getitem__(self, question: Question) -> dict:
-        return self.records[self._key(question)]
+    def record(self, question: Question) -> dict:
+        replies = self.replies.get(self._key(question), [])
+        last = replies[-1]["reply"] if replies else None
+        verdict = None if last is None else verdict_of(self.form, last)
+        tokens = {name: sum(reply[name] for reply in replies) for name in ("input_tokens", "output_tokens")}
+        return {"verdict": verdict, "reply": last, "requests": len(replies), **tokens}
 
-    def add(self, question: Question, record: dict) -> None:
-        record = {"question": self._key(question), **record}
-        self._append(json.dumps(record) + "\n")
-        self.records[record["question"]] = record
+    def add(self, question: Question, reply: str, input_tokens: int, output_tokens: int) -> None:
+        entry = {"question": self._key(question), "reply": reply}
+        entry |= {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        self._append(json.dumps(entry) + "\n")
+        self.replies.setdefault(entry["question"], []).append(entry)
 
-    def total(self, name: str) -> int:
-        return sum(record[name] for record in self.records.values())
+    def all(self) -> list[dict]:
+        return [reply for replies in self.replies.values() for reply in replies]
 
     def _append(self, text: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -154,8 +164,9 @@ class _Budget:
     """What has been asked of this judge in all runs with this journal, and what is being asked."""
 
     def __init__(self, settings: Judge, journal: _Journal):
-        self.settings, self.requests = settings, journal.total("requests")
-        self.usd = self.cost(journal.total("input_tokens"), journal.total("output_tokens"))
+        before = journal.all()
+        self.settings, self.requests = settings, len(before)
+        self.usd = self.cost(*(sum(reply[name] for reply in before) for name in ("input_tokens", "output_tokens")))
 
     def cost(self, input_tokens: int, output_tokens: int) -> float:
         price = self.settings.usd_per_million_tokens
@@ -165,9 +176,9 @@ class _Budget:
         """Counts a request before it is sent, at the most that it can cost; returns that."""
         most = self.cost(len(text.encode()), self.settings.max_tokens)  # no tokenizer makes more tokens than bytes
         if self.requests + 1 > self.settings.max_requests:
-            raise BudgetReached(f"judge.max_requests: {self.settings.max_requests}")
+            raise JudgeFailed(f"judge.max_requests: {self.settings.max_requests} is reached")
         if self.usd + most > self.settings.max_cost_usd:
-            raise BudgetReached(f"judge.max_cost_usd: {self.settings.max_cost_usd:g}")
+            raise JudgeFailed(f"judge.max_cost_usd: {self.settings.max_cost_usd:g} is reached")
         self.requests += 1
         self.usd += most
         return most
@@ -175,87 +186,81 @@ class _Budget:
 
 async def _ask_all(settings: Judge, waiting: list[Question], journal: _Journal) -> None:
     budget, limit = _Budget(settings, journal), asyncio.Semaphore(settings.concurrency)
-    failed: list[Exception] = []
+    failed: list[str] = []
 
     async def one(client, question):
         async with limit:
-            if failed:
-                return
             try:
-                journal.add(question, await _answer(client, settings, budget, question))
-            except Exception as error:
-                failed.append(error)
+                while not failed and not journal.answered(question):
+                    journal.add(question, *await _reply(client, settings, budget, question, journal.record(question)))
+            except JudgeFailed as error:
+                failed.append(str(error))
+            except _faults() as error:
+                failed.append(_explained(settings, error))
 
     async with _client(settings, settings.max_retries, settings.timeout_s) as client:
         await asyncio.gather(*(one(client, question) for question in waiting))
     if failed:
-        answered = sum(question in journal for question in waiting)
-        if isinstance(failed[0], BudgetReached):
-            raise BudgetReached(f"{failed[0]} is reached with {answered} of {len(waiting)} questions answered and kept")
-        await _explained(settings, _raise(failed[0]))
+        answered = sum(map(journal.answered, waiting))
+        raise JudgeFailed(f"{failed[0]}; {answered} of {len(waiting)} questions are answered and kept")
 
 
-async def _answer(client, settings: Judge, budget: _Budget, question: Question) -> dict:
-    text = _form(settings.form).substitute(
+async def _reply(client, settings: Judge, budget: _Budget, question: Question, before: dict) -> tuple[str, int, int]:
+    """The next reply to a question, and its tokens read and written; ``before`` is the record of an unreadable one, if there was."""
+    text = question.examples + _form(settings.form).substitute(
         prompt=question.prompt.strip(), first=question.first.strip(), second=question.second.strip()
     )
-    text = question.examples + text
-    messages, record = [_message(text)], {"requests": 0, "input_tokens": 0, "output_tokens": 0}
-    more = {"response_format": _response_format(settings.form)} if settings.structured else {}
-    for _ in range(2):
-        reserved = budget.reserve(json.dumps(messages))
-        completion = await client.chat.completions.create(
-            model=settings.model,
-            messages=messages,
-            temperature=settings.temperature,
-            max_tokens=settings.max_tokens,
-            seed=question.repeat,
-            **more,
-        )
-        reply = (completion.choices[0].message.content if completion.choices else None) or ""
-        used = completion.usage
-        tokens = (used.prompt_tokens, used.completion_tokens) if used else (len(text.encode()), settings.max_tokens)
-        budget.usd += budget.cost(*tokens) - reserved
-        record["requests"] += 1
-        record["input_tokens"] += tokens[0]
-        record["output_tokens"] += tokens[1]
-        verdict = verdict_of(settings.form, reply)
-        if verdict is not None:
-            break
-        messages = [*messages, {"role": "assistant", "content": reply}, _message(_AGAIN)]
-    return record | {"verdict": verdict, "reply": reply}
+    messages = [_message(text)]
+    if before["requests"]:
+        messages += [{"role": "assistant", "content": before["reply"]}, _message(_AGAIN)]
+    reserved = budget.reserve(json.dumps(messages))
+    completion = await client.chat.completions.create(
+        model=settings.model,
+        messages=messages,
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        seed=question.repeat,
+        **({"response_format": _response_format(settings.form)} if settings.structured else {}),
+    )
+    reply = (completion.choices[0].message.content if completion.choices else None) or ""
+    used = completion.usage
+    tokens = (used.prompt_tokens, used.completion_tokens) if used else (len(text.encode()), settings.max_tokens)
+    budget.usd += budget.cost(*tokens) - reserved
+    return _without_key(reply), *tokens
 
 
-async def _explained(settings: Judge, work):
-    """``work``, whose failures become one line that names the server and never the key."""
+def _faults() -> tuple[type[Exception], ...]:
+    from openai import APIError
+
+    return APIError, ValueError  # the second: a page that is no JSON
+
+
+def _explained(settings: Judge, error: Exception) -> str:
+    """One line that names the server and never the key."""
     import openai
 
     where = f"judge.base_url {settings.base_url}"
-    try:
-        return await work
-    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+    if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
         what = "refused the key in" if os.environ.get(KEY) else "asks for a key; put it into"
-        raise RequestError(f"{where}: the server {what} {KEY} (status {error.status_code})") from None
-    except openai.NotFoundError:
-        raise RequestError(f"{where}: no model {settings.model!r} there, or no chat completions (status 404)") from None
-    except openai.APITimeoutError:
-        raise RequestError(f"{where}: no answer in time") from None
-    except openai.APIConnectionError:
-        raise RequestError(f"{where}: nothing answers there") from None
-    except openai.APIStatusError as error:
-        raise RequestError(f"{where}: status {error.status_code}: {_without_key(error.message)}") from None
-    except (openai.APIError, ValueError) as error:
-        raise RequestError(f"{where}: not a chat completion: {_without_key(str(error))}") from None
+        return f"{where}: the server {what} {KEY} (status {error.status_code})"
+    if isinstance(error, openai.NotFoundError):
+        return f"{where}: no model {settings.model!r} there, or no chat completions (status 404)"
+    if isinstance(error, openai.APITimeoutError):
+        return f"{where}: no answer in time"
+    if isinstance(error, openai.APIConnectionError):
+        return f"{where}: nothing answers there"
+    line = _without_key(" ".join(str(error).split()))[:200]
+    return (
+        f"{where}: status {error.status_code}: {line}"
+        if isinstance(error, openai.APIStatusError)
+        else f"{where}: not a chat completion: {line}"
+    )
 
 
 def _run(work):
     # a notebook's kernel has an event loop running already, and that cannot wait for another
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(asyncio.run, work).result()
-
-
-async def _raise(error: Exception):
-    raise error
 
 
 def _client(settings: Judge, max_retries: int, timeout: float):
@@ -282,5 +287,4 @@ def _message(text: str) -> dict:
 
 def _without_key(text: str) -> str:
     key = os.environ.get(KEY)
-    line = " ".join(text.split())[:200]
-    return line.replace(key, "…") if key else line
+    return text.replace(key, "…") if key else text

@@ -99,29 +99,40 @@ def annotators_table(labels: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         table = table.merge(rows[by].assign(**{name: percent(rows)}), how="left", on=by)
     alike = agreement_across_seeds(labels, by)
     table = table.merge(alike[by].assign(**{"seeds agree (%)": _text(100 * alike["estimate"], "{:.1f}")}), on=by)
-    each = costs.groupby(by, sort=False)[["seconds", "tflop", "requests", "usd"]].mean().reset_index()
-    names = {"seconds": "s", "tflop": "TFLOP", "requests": "requests", "usd": "USD"}
-    for column, unit in names.items():
+    units = {"seconds": "s", "tflop": "TFLOP", "requests": "requests", "usd": "USD"}
+    each = costs.groupby(by, sort=False)[[*units, "unreadable"]].mean().reset_index()
+    each["unreadable (%)"] = _text(100 * each["unreadable"], "{:.1f}")
+    for column, unit in units.items():
         each[f"{unit} per 1,000"] = _text(each[column], "{:.3g}")
-    return table.merge(each.drop(columns=list(names)), on=by).fillna("–")
+    return table.merge(each.drop(columns=[*units, "unreadable"]), on=by).fillna("–")
 
 
 def gold_table(labels: pd.DataFrame, agreement: pd.DataFrame) -> pd.DataFrame:
-    """Gold models beside each other: how often each is right about a pair, and how alike it ranks the arms, as text.
+    """How often each gold model is right about a pair, and how alike each two gold rewards rank the arms, as text.
 
     Args:
         labels: ``annotations.gold_model_labels``; gold models that are not made here are not in it.
-        agreement: ``metrics.rank_agreement`` of each gold model and pair of models.
+        agreement: ``metrics.rank_agreement`` of each two gold rewards (``gold``, ``other``) and pair of models.
     """
     if agreement.empty:
-        return pd.DataFrame({"gold model": ["none in this profile"]})
-    ranks = agreement.assign(pair=agreement["weak"] + " → " + agreement["strong"])
+        return pd.DataFrame({"gold reward": ["one only in this profile"]})
+    ranks = agreement.assign(pair="ranks arms alike, " + agreement["weak"] + " → " + agreement["strong"])
+    ranks["gold reward"] = ranks["gold"] + " and " + ranks["other"]
     ranks["text"] = [f"{r.estimate:+.2f} [{r.ci_low:+.2f}, {r.ci_high:+.2f}]" for r in ranks.itertuples()]
-    table = ranks.pivot(index="gold", columns="pair", values="text").add_prefix("rank correlation, ")
-    for name, label in (("human", "as the human (%)"), ("truth", "as the truth (%)")):
-        right = labels.groupby("gold")[name].mean() if len(labels) else pd.Series(dtype=float)
-        table.insert(0, label, _text(100 * right.reindex(table.index), "{:.1f}"))
-    return table.rename_axis("gold model").reset_index().rename_axis(None, axis="columns")
+    table = (
+        ranks.pivot(index="gold reward", columns="pair", values="text").rename_axis(None, axis="columns").reset_index()
+    )
+    if labels.empty:
+        return table
+    right = {name: gold_accuracy(labels, name) for name in ("truth", "human")}
+    quality = pd.DataFrame({"gold reward": right["truth"]["gold"]})
+    quality = quality.assign(**{f"as the {name} (%)": percent(rows) for name, rows in right.items()})
+    return pd.concat([quality, table], ignore_index=True).fillna("–")
+
+
+def gold_accuracy(labels: pd.DataFrame, correct: str) -> pd.DataFrame:
+    """How often each gold model prefers what the ``truth`` or the ``human`` prefers, with an interval over the pairs."""
+    return share_correct(labels.assign(seed=0), ["gold"], correct)
 
 
 def gain_and_kl(results: pd.DataFrame, kl: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
@@ -141,15 +152,18 @@ def gain_and_kl(results: pd.DataFrame, kl: pd.DataFrame) -> tuple[pd.Series, pd.
 def gold_findings(labels: pd.DataFrame, agreement: pd.DataFrame, wins: pd.DataFrame) -> list[str]:
     """How right and how alike the gold models are, and how often CW beats human labels prompt by prompt."""
     sentences = []
-    for gold, rows in labels.groupby("gold", sort=False) if len(labels) else ():
-        truth, human = 100 * rows["truth"].mean(), 100 * rows["human"].mean()
-        sentences.append(
-            f"{gold} prefers what the truth prefers in {truth:.1f}% of pairs, what the human prefers in {human:.1f}%."
-        )
+    if len(labels):
+        for row, truth, human in zip(
+            gold_accuracy(labels, "truth").itertuples(),
+            *(percent(gold_accuracy(labels, name)) for name in ("truth", "human")),
+        ):
+            sentences.append(
+                f"{row.gold} prefers what the truth prefers in {truth}% of pairs, what the human prefers in {human}%."
+            )
     for row in agreement.to_dict("records"):
         interval = f"{row['estimate']:+.2f} [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]"
         sentences.append(
-            f"{row['weak']} → {row['strong']}: {row['gold']} ranks the arms with a correlation of {interval}."
+            f"{row['weak']} → {row['strong']}: {row['gold']} and {row['other']} rank the arms with a correlation of {interval}."
         )
     for text, row in zip(percent(wins), wins.to_dict("records")):
         verdict = "not told apart from human labels"

@@ -20,17 +20,17 @@ def run(
     seed: int,
     split: Path | None = None,
     labels: Path | None = None,
-    examples: int = 0,
     world: str | None = None,
 ) -> None:
     """Writes ``labels.parquet`` as the other annotators' (:mod:`weaklib.stages.labels`), and ``questions.parquet``: what was asked and paid.
 
     A pair on which the verdict does not turn over with the order has confidence 1, any other 0, and a label by a coin; a judge has no
-    margin. ``labels`` are D_l's, of which ``examples`` stand before each question: the same information as the other annotators have.
+    margin. ``labels`` are D_l's, of which ``judge.examples`` stand before each question: the same information as the other annotators have.
     Without a server (``judge.base_url``) the judge is simulated from the gold reward of ``world``, which examples do not change.
     """
     settings, pairs, rng = Judge(**judge), pairs_of(task, part, split), np.random.default_rng(seed)
-    shown = examples_of(pd.read_parquet(labels / "labels.parquet"), examples, rng) if examples else ""
+    count = settings.examples
+    shown = examples_of(pd.read_parquet(labels / "labels.parquet"), count, rng) if count else ""
     both = [
         Question(pair.prompt, *order, examples=shown)
         for pair in pairs.itertuples()
