@@ -3,12 +3,14 @@
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from weaklib import graph
 from weaklib.language_models import load_causal_lm, load_tokenizer
 from weaklib.parameters import load_profile
+from weaklib.stages.temperature import fit
 
 ONE_PAIR = {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}
 
@@ -23,7 +25,7 @@ def parts(made, smoke):
     return pd.read_parquet(made(graph.split(smoke, 0)) / "split.parquet").set_index("pair")["part"]
 
 
-@pytest.mark.parametrize("arm", graph.ARMS)
+@pytest.mark.parametrize("arm", [name for name in graph.ARMS if name not in ("matched", "mismatched")])
 def test_an_arm_learns_from_its_part_only(made, smoke, parts, arm):
     part = graph.ARMS[arm].part
     expected = parts.index if part == "all" else parts.index[parts == part]
@@ -173,3 +175,60 @@ def test_at_its_start_a_policy_has_no_margin(made):
     curve = json.loads((folder / "training_log.json").read_text())
     assert [entry["loss"] for entry in curve] == pytest.approx([math.log(2)] * len(curve), abs=1e-4)
     assert all(abs(entry["rewards/margins"]) < 1e-4 for entry in curve)
+
+
+def test_matched_and_mismatched_pairs_share_out_the_weak_labels(made, smoke, pairs):
+    weak, matched, mismatched = (labels_of(made, smoke, arm) for arm in ("weak", "matched", "mismatched"))
+    assert len(matched) and len(mismatched)
+    assert sorted([*matched.index, *mismatched.index]) == sorted(weak.index)
+    human = pairs["human_prefers_a"]
+    assert (matched["prefers_a"] == human[matched.index]).all()
+    assert (mismatched["prefers_a"] != human[mismatched.index]).all()
+    assert (mismatched["prefers_a"] == weak.loc[mismatched.index, "prefers_a"]).all()
+
+
+def test_noise_is_a_coin_for_a_share_of_human_labels_the_same_in_every_part(made, pairs):
+    noisy = load_profile("smoke", ONE_PAIR | {"human_noise": 0.5})
+    every, part = labels_of(made, noisy, "human_all"), labels_of(made, noisy, "human")
+    flipped = (every["prefers_a"] != pairs.loc[every.index, "human_prefers_a"]).mean()
+    assert 0.15 < flipped < 0.35  # half of the coins agree
+    assert (part["prefers_a"] == every.loc[part.index, "prefers_a"]).all()
+    other = pd.read_parquet(made(graph.labels(noisy, "human", "all", 1)) / "labels.parquet").set_index("pair")
+    assert (other["prefers_a"] != every["prefers_a"]).any()
+
+
+def test_the_most_confident_labels_can_be_turned_over(made, smoke):
+    wrong = labels_of(made, load_profile("smoke", ONE_PAIR | {"annotator.confidently_wrong": 0.25}), "weak")
+    right = labels_of(made, smoke, "weak").loc[wrong.index]
+    turned = wrong["prefers_a"] != right["prefers_a"]
+    assert turned.sum() == round(0.25 * len(right))
+    assert right.loc[turned, "confidence"].min() >= right.loc[~turned, "confidence"].max()
+    assert (wrong["margin"] == right["margin"]).all()
+
+
+def test_calibration_divides_the_margins_by_a_temperature_of_d_l(made, smoke):
+    calibrated = load_profile("smoke", ONE_PAIR | {"annotator.calibrated": True})
+    stage = graph.temperature(calibrated, "opt-tiny", 0)
+    assert set(stage.inputs) == {"base", "labels"} and stage.inputs["labels"].parameters["part"] == "labeled"
+    found = json.loads((made(stage) / "temperature.json").read_text())["temperature"]
+    margins, plain = (labels_of(made, p, "weak")["margin"] for p in (calibrated, smoke))
+    assert (margins * found).to_numpy() == pytest.approx(plain.to_numpy())
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_the_fitted_temperature_is_what_margins_are_too_large_by(scale):
+    rng = np.random.default_rng(0)
+    margins = rng.normal(0, 2, 20000)
+    right = rng.random(20000) < 1 / (1 + np.exp(-margins))
+    assert fit(scale * np.where(right, margins, -margins)) == pytest.approx(scale, rel=0.1)
+
+
+def test_d_u_is_the_same_for_every_size_of_d_l(made, smoke):
+    def parts_for(labeled):
+        profile = load_profile("smoke", ONE_PAIR | {"labeled_fraction": labeled, "unlabeled_fraction": 0.5})
+        return pd.read_parquet(made(graph.split(profile, 0)) / "split.parquet").set_index("pair")["part"]
+
+    few, many = parts_for(0.1), parts_for(0.5)
+    assert (few == "unlabeled").mean() == pytest.approx(0.5) and (few == "labeled").mean() == pytest.approx(0.1)
+    assert ((few == "unlabeled") == (many == "unlabeled")).all() and (few == "unused").any()
+    assert (many[few == "labeled"] == "labeled").all()

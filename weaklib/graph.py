@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from weaklib.files import sha256
-from weaklib.profile import Profile
+from weaklib.profile import Profile, Training
 from weaklib.stage import Stage
 
 
@@ -25,7 +25,7 @@ class Arm:
     name: str
     labels: str  # who labels: human, annotator, oracle, random
     part: str  # which pairs: labeled (D_l), unlabeled (D_u), all
-    weighting: str  # none, confidence, top
+    weighting: str  # none, confidence, top, and those of weaklib.stages.policy.weigh
 
 
 ARMS = {
@@ -39,6 +39,11 @@ ARMS = {
         Arm("cw", "annotator", "unlabeled", "confidence"),
         Arm("oracle", "oracle", "unlabeled", "none"),
         Arm("random", "random", "unlabeled", "none"),
+        Arm("matched", "matched", "unlabeled", "none"),
+        Arm("mismatched", "mismatched", "unlabeled", "none"),
+        Arm("margin", "annotator", "unlabeled", "margin"),
+        Arm("rank", "annotator", "unlabeled", "rank"),
+        Arm("above", "annotator", "unlabeled", "above"),
     )
 }
 
@@ -52,7 +57,8 @@ def task(p: Profile) -> Stage:
 
 
 def split(p: Profile, seed: int) -> Stage:
-    return Stage("split", {"task": task(p)}, {"labeled_fraction": p.labeled_fraction, "seed": seed})
+    shares = {"labeled_fraction": p.labeled_fraction, "unlabeled_fraction": p.unlabeled_fraction}
+    return Stage("split", {"task": task(p)}, {**shares, "seed": seed})
 
 
 def base(p: Profile, model: str) -> Stage:
@@ -75,8 +81,14 @@ def annotator(p: Profile, weak: str, seed: int) -> Stage:
         "labels": human,
         "reference": Stage("reference", {"task": task(p), "start": start}, _scoring(p)),
     }
-    training = p.annotator.model_dump(exclude={"kind"}) | {"batch_tokens": p.batch_tokens}
-    return _policy(p, inputs, training, "dpo", seed)
+    return _policy(p, inputs, _annotator_training(p), "dpo", seed)
+
+
+def temperature(p: Profile, weak: str, seed: int) -> Stage:
+    """By what the margins of ``weak`` have to be divided to be calibrated, found on D_l."""
+    inputs = {"base": base(p, weak), "labels": labels(p, "human", "labeled", seed)}
+    parameters = {"training": _annotator_training(p), "limits": _limits(p), "seed": seed, "device": p.device}
+    return Stage("temperature", inputs, parameters)
 
 
 def annotator_start(p: Profile, weak: str, seed: int) -> Stage:
@@ -92,8 +104,10 @@ def proxy(p: Profile) -> Stage:
 
 
 def labels(p: Profile, by: str, part: str, seed: int | None = None, weak: str | None = None) -> Stage:
-    """Labels of one part of the pairs; ``seed`` draws the split, the annotator and random labels."""
+    """Labels of one part of the pairs; ``seed`` draws the split, the annotator, random labels and the noise of human ones."""
     inputs, parameters = {"task": task(p)}, {"by": by, "part": part}
+    if by in ("matched", "mismatched"):
+        return Stage("labels", inputs | {"weak": labels(p, "annotator", part, seed, weak)}, parameters)
     if part in ("labeled", "unlabeled"):
         inputs["split"] = split(p, seed)
     if by == "annotator" and p.annotator.kind == "judge":
@@ -101,10 +115,16 @@ def labels(p: Profile, by: str, part: str, seed: int | None = None, weak: str | 
     if by == "annotator":
         inputs["annotator"] = annotator(p, weak, seed)
         parameters |= {"by": p.annotator.kind, **_scoring(p)}
+        if p.annotator.confidently_wrong:
+            parameters["confidently_wrong"] = p.annotator.confidently_wrong
+        if p.annotator.calibrated:
+            inputs["temperature"] = temperature(p, weak, seed)
         if p.annotator.kind == "implicit_reward":
             inputs["reference"] = inputs["annotator"].inputs["reference"]
             parameters["beta"] = p.beta
-    if by == "random":
+    if by == "human" and p.human_noise and part != "proxy":
+        parameters["noise"] = p.human_noise
+    if by == "random" or "noise" in parameters:
         parameters["seed"] = seed
     return Stage("labels", inputs, parameters)
 
@@ -126,9 +146,12 @@ def policy(p: Profile, arm: Arm, weak: str, strong: str, seed: int, top_percent:
         "reference": reference(p, strong, seed),
     }
     training = p.policy.model_dump() | {"learning_rate": p.learning_rate, "batch_tokens": p.batch_tokens}
-    if arm.weighting == "top" and top_percent == 100:  # the same training as the arm weak
-        return _policy(p, inputs, training, p.objective, seed)
-    return _policy(p, inputs, training, p.objective, seed, arm.weighting, top_percent)
+    if arm.weighting == "above":
+        return _policy(p, inputs, training, p.objective, seed, "above", threshold=p.confidence_threshold)
+    if arm.weighting == "top" and top_percent < 100:
+        return _policy(p, inputs, training, p.objective, seed, "top", top_percent=top_percent)
+    # all of them: the same training as the arm weak
+    return _policy(p, inputs, training, p.objective, seed, "none" if arm.weighting == "top" else arm.weighting)
 
 
 def gold_model(p: Profile, name: str) -> Stage:
@@ -179,11 +202,11 @@ def _policy(
     objective: str,
     seed: int,
     weighting: str = "none",
-    top_percent: float | None = None,
+    **selection: float,
 ) -> Stage:
     parameters = {
         "weighting": weighting,
-        "top_percent": top_percent,
+        **selection,
         "objective": objective,
         "beta": p.beta,
         "label_smoothing": p.label_smoothing if objective == "rdpo" else 0.0,
@@ -195,9 +218,15 @@ def _policy(
     return Stage("policy", inputs, parameters)
 
 
-def _judge_labels(p: Profile, inputs: dict[str, Stage], part: str, seed: int) -> Stage:
+def judge_labels(p: Profile, part: str, seed: int, repeat: int) -> Stage:
+    """The judge's labels when it is asked again, to be compared with its first: ``repeat`` 0."""
+    inputs = {"task": task(p), "split": split(p, seed)}
+    return _judge_labels(p, inputs, part, seed, repeat)
+
+
+def _judge_labels(p: Profile, inputs: dict[str, Stage], part: str, seed: int, repeat: int = 0) -> Stage:
     # another budget or time-out is another stage, but asks nothing again: the verdicts are kept one by one
-    parameters = {"judge": p.judge.model_dump(), "part": part, "seed": seed}
+    parameters = {"judge": p.judge.model_dump(), "part": part, "seed": seed, "repeat": repeat}
     if p.judge.base_url is None:
         parameters["world"] = p.task.name
     if p.judge.examples:
@@ -206,9 +235,13 @@ def _judge_labels(p: Profile, inputs: dict[str, Stage], part: str, seed: int) ->
 
 
 def _scalar_head(p: Profile, model: str, labels: Stage, seed: int, training: dict | None = None) -> Stage:
-    training = (training or p.annotator.model_dump(exclude={"kind"})) | {"batch_tokens": p.batch_tokens}
+    training = training | {"batch_tokens": p.batch_tokens} if training else _annotator_training(p)
     parameters = {"training": training, "limits": _limits(p), "seed": seed, "device": p.device}
     return Stage("annotator", {"base": base(p, model), "labels": labels}, parameters)
+
+
+def _annotator_training(p: Profile) -> dict:
+    return p.annotator.model_dump(include=set(Training.model_fields)) | {"batch_tokens": p.batch_tokens}
 
 
 def _outside(model: str) -> dict:

@@ -62,7 +62,7 @@ def ask(settings: Judge, questions: list[Question], folder: Path) -> list[dict]:
 
 
 def simulate(
-    settings: Judge, questions: list[Question], gold_reward: Callable[[str, str], float], seed: int
+    settings: Judge, questions: list[Question], gold_reward: Callable[[str, str], float], seed: int | list[int]
 ) -> list[dict]:
     """Verdicts of a judge who knows the truth but for noise, and who favours the first position.
 

@@ -106,6 +106,14 @@ class Pretraining(Training):
 
 class Annotator(Training):
     kind: Literal["scalar_head", "implicit_reward", "judge"]
+    calibrated: bool = False
+    confidently_wrong: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="after")
+    def only_scalar_heads_are_calibrated(self):
+        if self.calibrated and self.kind != "scalar_head":
+            raise ValueError(f"calibrated: temperature scaling is for scalar heads, the annotator is {self.kind}")
+        return self
 
 
 class PolicyTraining(Section):
@@ -183,6 +191,8 @@ class Profile(Section):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
     seeds: Seeds
     labeled_fraction: Annotated[float, Field(gt=0, lt=1)]
+    unlabeled_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    human_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_prompt_tokens: PositiveInt
     max_response_tokens: PositiveInt
     batch_tokens: PositiveInt
@@ -198,6 +208,13 @@ class Profile(Section):
     gold_models: dict[str, GoldModel] = {}
     judge: Judge | None = None
     top_percents: Percents
+    confidence_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    @model_validator(mode="after")
+    def the_parts_fit(self):
+        if self.unlabeled_fraction is not None and self.labeled_fraction + self.unlabeled_fraction > 1:
+            raise ValueError("labeled_fraction + unlabeled_fraction must be at most 1")
+        return self
 
     @model_validator(mode="after")
     def proxy_where_there_is_no_gold(self):

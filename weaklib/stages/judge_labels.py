@@ -18,6 +18,7 @@ def run(
     judge: dict,
     part: str,
     seed: int,
+    repeat: int = 0,
     split: Path | None = None,
     labels: Path | None = None,
     world: str | None = None,
@@ -26,18 +27,19 @@ def run(
 
     A pair on which the verdict does not turn over with the order has confidence 1, any other 0, and a label by a coin; a judge has no
     margin. ``labels`` are D_l's, of which ``judge.examples`` stand before each question: the same information as the other annotators have.
+    ``repeat`` asks the same questions once more, for a judge's agreement with itself.
     Without a server (``judge.base_url``) the judge is simulated from the gold reward of ``world``, which examples do not change.
     """
     settings, pairs, rng = Judge(**judge), pairs_of(task, part, split), np.random.default_rng(seed)
     count = settings.examples
     shown = examples_of(pd.read_parquet(labels / "labels.parquet"), count, rng) if count else ""
     both = [
-        Question(pair.prompt, *order, examples=shown)
+        Question(pair.prompt, *order, repeat, shown)
         for pair in pairs.itertuples()
         for order in ((pair.response_a, pair.response_b), (pair.response_b, pair.response_a))
     ]
     if settings.base_url is None:
-        records = simulate(settings, both, WORLDS[world].gold_reward, seed)
+        records = simulate(settings, both, WORLDS[world].gold_reward, [seed, repeat])
     else:
         records = ask(settings, both, out.parent.parent / "verdicts")
     verdicts = pd.DataFrame({"a_first": records[::2], "b_first": records[1::2]}).map(lambda record: record["verdict"])

@@ -1,5 +1,6 @@
 """labels: who prefers what. Each pair of a part gets a chosen and a rejected response from one labeller."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,11 @@ def run(
     part: str = "all",
     annotator: Path | None = None,
     reference: Path | None = None,
+    temperature: Path | None = None,
+    weak: Path | None = None,
     beta: float | None = None,
+    noise: float = 0.0,
+    confidently_wrong: float = 0.0,
     limits: dict | None = None,
     batch_tokens: int | None = None,
     seed: int | None = None,
@@ -29,13 +34,25 @@ def run(
 
     ``by`` is ``human``, ``oracle`` (the gold reward), ``random``, ``scalar_head`` or ``implicit_reward``: ``annotator`` is then a
     policy, ``reference`` its start's log-probabilities, and the reward of a response is β·[log π(y|x) − log π_sft(y|x)] ([A]).
-    ``margin`` is the reward of the chosen response minus that of the rejected one; it and ``confidence`` are missing where a
-    labeller has none.
+    ``margin`` is the reward of the chosen response minus that of the rejected one, over the ``temperature`` if there is one; it and
+    ``confidence`` are missing where a labeller has none.
+
+    ``matched`` and ``mismatched`` are the labels ``weak`` of another stage on which the human agrees, and does not ([A] Sec. 4).
+    A share ``noise`` of human labels is a coin's. The share ``confidently_wrong`` of an annotator's labels, its most confident, is
+    turned over: it then errs where it is surest.
     """
+    if by in ("matched", "mismatched"):
+        labels = pd.read_parquet(weak / "labels.parquet")
+        human = pairs_of(task, "all", None).set_index("pair")["human_prefers_a"][labels["pair"]].to_numpy()
+        labels[(labels["prefers_a"] == human) == (by == "matched")].to_parquet(out / "labels.parquet", index=False)
+        return
     pairs = pairs_of(task, part, split)
     difference = np.full(len(pairs), np.nan)
     if by == "human":
         prefers_a = pairs["human_prefers_a"].to_numpy()
+        if noise:  # drawn by the pair's number: the same in every part
+            tossed, coin = np.random.default_rng(seed).random((2, pairs["pair"].max() + 1))[:, pairs["pair"]]
+            prefers_a = np.where(tossed < noise, coin < 0.5, prefers_a)
     elif by == "oracle":
         difference = (pairs["gold_reward_a"] - pairs["gold_reward_b"]).to_numpy()
         prefers_a = difference > 0
@@ -44,6 +61,8 @@ def run(
     elif by == "scalar_head":
         reward_a, reward_b = rewards_of_pairs(annotator, pairs, limits, batch_tokens, device)
         difference = reward_a - reward_b
+        if temperature is not None:
+            difference /= json.loads((temperature / "temperature.json").read_text(encoding="utf-8"))["temperature"]
         prefers_a = difference > 0
     elif by == "implicit_reward":
         logps = logps_of_pairs(annotator, pairs, limits, batch_tokens, device)
@@ -53,7 +72,9 @@ def run(
         prefers_a = difference > 0
     else:
         raise ValueError(f"unknown labeller {by!r}")
-    write(out, pairs, prefers_a, np.abs(difference), confidence(difference))
+    turned = np.zeros(len(pairs), dtype=bool)
+    turned[np.argsort(-np.abs(difference), kind="stable")[: round(confidently_wrong * len(pairs))]] = True
+    write(out, pairs, prefers_a ^ turned, np.abs(difference), confidence(difference))
 
 
 def pairs_of(task: Path, part: str, split: Path | None) -> pd.DataFrame:

@@ -18,7 +18,8 @@ def run(
     labels: Path,
     reference: Path,
     weighting: str,
-    top_percent: float | None,
+    top_percent: float | None = None,
+    threshold: float | None = None,
     objective: str,
     beta: float,
     label_smoothing: float,
@@ -29,7 +30,7 @@ def run(
 ) -> None:
     """Writes a model folder: the policy."""
     tokenizer, model = load_tokenizer(start), load_causal_lm(start, device)
-    pairs = weigh(pd.read_parquet(labels / "labels.parquet"), weighting, top_percent)
+    pairs = weigh(pd.read_parquet(labels / "labels.parquet"), weighting, top_percent, threshold)
     pairs = pairs.merge(pd.read_parquet(reference / "reference.parquet"), on="pair", validate="one_to_one")
     rows = tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
     for row, pair in zip(rows, pairs.itertuples(), strict=True):
@@ -47,17 +48,27 @@ def run(
     trainer.train_and_save(out)
 
 
-def weigh(labels: pd.DataFrame, weighting: str, top_percent: float | None = None) -> pd.DataFrame:
+def weigh(
+    labels: pd.DataFrame, weighting: str, top_percent: float | None = None, threshold: float | None = None
+) -> pd.DataFrame:
     """The labels a policy is trained on, with their ``weight``.
 
-    ``none``: all, weight 1. ``confidence``: all, weighted by confidence (CW-PO, [B]). ``top``: the ``top_percent``
-    % most confident, weight 1 ([B] Fig. 2); of equally confident ones the first.
+    - ``none``: all, weight 1;
+    - ``confidence``: all, weighted by confidence (CW-PO, [B]); ``margin``: by the raw margin; ``rank``: by the rank of the confidence, from
+      1/n for the least to 1 for the most confident (equal ones share their mean rank);
+    - ``top``: the ``top_percent`` % most confident, weight 1 ([B] Fig. 2); of equally confident ones the first;
+    - ``above``: those of a confidence of at least ``threshold``, weight 1; the most confident one if there is none.
     """
-    if weighting == "none":
-        return labels.assign(weight=1.0)
-    if weighting == "confidence":
-        return labels.assign(weight=labels["confidence"])
+    confidence = labels["confidence"]
     if weighting == "top":
         count = math.ceil(len(labels) * top_percent / 100)
         return labels.nlargest(count, "confidence", keep="first").sort_index().assign(weight=1.0)
-    raise ValueError(f"unknown weighting {weighting!r}: none, confidence or top")
+    if weighting == "above":
+        return labels[confidence >= min(threshold, confidence.max())].assign(weight=1.0)
+    weights = {
+        "none": 1.0,
+        "confidence": confidence,
+        "margin": labels["margin"],
+        "rank": confidence.rank(pct=True),
+    }
+    return labels.assign(weight=weights[weighting])

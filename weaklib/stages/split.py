@@ -6,13 +6,18 @@ import numpy as np
 import pandas as pd
 
 
-def run(out: Path, *, task: Path, labeled_fraction: float, seed: int) -> None:
-    """Writes ``split.parquet``: ``pair`` and ``part`` (``labeled`` or ``unlabeled``), drawn by ``seed``.
+def run(out: Path, *, task: Path, labeled_fraction: float, unlabeled_fraction: float | None = None, seed: int) -> None:
+    """Writes ``split.parquet``: ``pair`` and ``part`` (``labeled``, ``unlabeled`` or ``unused``), drawn by ``seed``.
 
-    Whole prompts are drawn, so that no prompt of D_u is known to the annotator.
+    Whole prompts are drawn, so that no prompt of D_u is known to the annotator. Without ``unlabeled_fraction`` D_u is all that D_l
+    leaves; with it D_u is drawn from the end of the same order, so that one seed has the same D_u whatever the size of D_l.
     """
     pairs = pd.read_parquet(task / "pairs.parquet", columns=["pair", "prompt"])
     prompts = np.random.default_rng(seed).permutation(pairs["prompt"].unique())
-    labeled = pairs["prompt"].isin(prompts[: round(labeled_fraction * len(prompts))])
-    part = labeled.map({True: "labeled", False: "unlabeled"})
-    pd.DataFrame({"pair": pairs["pair"], "part": part}).to_parquet(out / "split.parquet", index=False)
+    labeled = round(labeled_fraction * len(prompts))
+    unlabeled = len(prompts) - labeled if unlabeled_fraction is None else round(unlabeled_fraction * len(prompts))
+    part = pd.Series("unused", index=prompts)
+    part.iloc[len(prompts) - unlabeled :] = "unlabeled"
+    part.iloc[:labeled] = "labeled"
+    split = pd.DataFrame({"pair": pairs["pair"], "part": pairs["prompt"].map(part)})
+    split.to_parquet(out / "split.parquet", index=False)

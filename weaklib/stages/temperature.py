@@ -1,0 +1,40 @@
+"""temperature: by what an annotator's margins have to be divided for σ(margin) to be the share of its labels that are right."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+
+from weaklib.scalar_head import rewards_of_pairs
+from weaklib.stages import annotator
+
+HELD_OUT = 0.2  # of D_l
+
+
+def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, seed: int, device: str) -> None:
+    """Temperature scaling (Guo et al. 2017) without a label more than D_l: a second annotator learns from the rest of D_l, and its
+    margins on the held-out fifth, which it has not seen, are fitted to the human labels there by their likelihood.
+
+    Writes ``temperature.json``.
+    """
+    known = pd.read_parquet(labels / "labels.parquet")
+    held_out = known["prompt"].isin(pd.Series(known["prompt"].unique()).sample(frac=HELD_OUT, random_state=seed))
+    with tempfile.TemporaryDirectory() as scratch:
+        rest = Path(scratch) / "labels"
+        rest.mkdir()
+        known[~held_out].to_parquet(rest / "labels.parquet", index=False)
+        annotator.run(Path(scratch), base=base, labels=rest, training=training, limits=limits, seed=seed, device=device)
+        shown = known[held_out].rename(columns={"chosen": "response_a", "rejected": "response_b"})
+        of_chosen, of_rejected = rewards_of_pairs(Path(scratch), shown, limits, training["batch_tokens"], device)
+    (out / "temperature.json").write_text(
+        json.dumps({"temperature": fit(of_chosen - of_rejected)}) + "\n", encoding="utf-8"
+    )
+
+
+def fit(margins: np.ndarray) -> float:
+    """The T in [0.05, 20] that makes −Σ log σ(margin/T) least; ``margins`` are positive where the label is the human's."""
+    loss = lambda log_t: np.logaddexp(0, -margins / np.exp(log_t)).sum()  # noqa: E731
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
