@@ -8,9 +8,9 @@ from scipy import stats
 from weaklib.metrics import (
     agreement_across_seeds,
     calibration_error,
+    difference,
     gold_gap,
     gra,
-    gra_difference,
     mean_of,
     rank_agreement,
     reliability_curve,
@@ -70,7 +70,7 @@ def test_gra_refuses_seeds_with_different_prompts():
 def test_difference_is_paired():
     rng = np.random.default_rng(0)
     human = rng.normal(1, 1, (2, 200))
-    row = gra_difference(results(human=human, cw=human + 1e-9), ["arm"], "human").iloc[0]
+    row = difference(results(human=human, cw=human + 1e-9), ["arm"], "human").iloc[0]
     # the same wins on every prompt: no uncertainty is left, however wide each arm's own interval
     assert row["estimate"] == pytest.approx(0) and row["ci_high"] - row["ci_low"] == pytest.approx(0)
 

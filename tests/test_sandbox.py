@@ -13,7 +13,7 @@ import torch
 from weaklib import graph
 from weaklib.annotations import weak_labels
 from weaklib.language_models import load_causal_lm, load_tokenizer
-from weaklib.metrics import gra, gra_difference, share_correct
+from weaklib.metrics import difference, gra, share_correct
 from weaklib.statistics import LEVEL, correct_family
 from weaklib.study import Study
 from weaklib.tables import SETTING
@@ -107,7 +107,7 @@ def test_random_labels_are_not_above_chance(results):
 
 def test_no_arm_beats_the_oracle(results):
     """After correction for the number of arms."""
-    differences = correct_family(gra_difference(results, SETTING, "oracle"))
+    differences = correct_family(difference(results, SETTING, "oracle"))
     print(differences.to_string())
     above = differences[(differences["estimate"] > 0) & (differences["p_holm"] < 1 - LEVEL)]
     assert above.empty

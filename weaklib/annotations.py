@@ -10,9 +10,8 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from weaklib import graph
-from weaklib.parameters import load_profile
 from weaklib.stage import Stage
-from weaklib.study import Study
+from weaklib.study import Study, columns
 
 
 def weak_labels(study: Study, overrides: dict | None = None) -> pd.DataFrame:
@@ -26,16 +25,17 @@ def weak_labels(study: Study, overrides: dict | None = None) -> pd.DataFrame:
         ``human_truth`` are missing where no gold reward is known or both responses have the same, margins and
         probabilities where an annotator has none.
     """
-    p, stages = study.profile, _label_stages(study, overrides)
+    stages = _label_stages(study, overrides)
     if not study.compute(stages.values()):
         return pd.DataFrame()
-    pairs = study.read(graph.task(p), "pairs").set_index("pair")
+    pairs = study.read(graph.task(study.profile_with(overrides)), "pairs").set_index("pair")
     human = pairs["human_prefers_a"]
     difference = pairs["gold_reward_a"] - pairs["gold_reward_b"]
     truth = (difference > 0).astype("boolean").mask(difference.isna() | (difference == 0))
     tables = []
     for (weak, strong, seed), stage in stages.items():
-        labels = study.read(stage, "labels").set_index("pair").assign(weak=weak, strong=strong, seed=seed)
+        labels = study.read(stage, "labels").set_index("pair")
+        labels = labels.assign(weak=weak, strong=strong, seed=seed, **columns(overrides))
         labels["decile"] = np.ceil(labels["confidence"].rank(pct=True, method="first") * 10).astype(int)
         labels["human"] = labels["prefers_a"] == human[labels.index]
         labels["truth"] = truth[labels.index] == labels["prefers_a"]
@@ -109,7 +109,7 @@ def label_costs(study: Study, overrides: dict | None = None) -> pd.DataFrame:
     rows = []
     for (weak, strong, seed), stage in stages.items():
         folder, thousands = study.store.folder(stage), len(study.read(stage, "labels")) / 1000
-        row = {"weak": weak, "strong": strong, "seed": seed}
+        row = {"weak": weak, "strong": strong, "seed": seed} | columns(overrides)
         if stage.name != "judge_labels":
             row["tflop"] = _forward_flops(study, stage) / 1e12 / thousands
         elif study.profile.judge.base_url is not None:  # who is simulated costs nothing that could be said
@@ -122,12 +122,12 @@ def label_costs(study: Study, overrides: dict | None = None) -> pd.DataFrame:
             row["seconds"] = record["seconds"] / thousands
         rows.append(row)
     return pd.DataFrame(rows).reindex(
-        columns=["weak", "strong", "seed", "seconds", "tflop", "requests", "usd", "unreadable"]
+        columns=["weak", "strong", "seed", *columns(overrides), "seconds", "tflop", "requests", "usd", "unreadable"]
     )
 
 
 def _label_stages(study: Study, overrides: dict | None) -> dict[tuple, Stage]:
-    p = load_profile(study.profile_name, study.overrides | (overrides or {}))
+    p = study.profile_with(overrides)
     return {
         (weak, strong, seed): graph.labels(p, "annotator", "unlabeled", seed, weak)
         for (weak, strong), seed in itertools.product(p.models.pairs, p.seeds)

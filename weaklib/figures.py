@@ -1,5 +1,6 @@
 """Figures and tables that can be cited: one style, byte-stable files, and the provenance beside them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -31,21 +32,26 @@ STYLE = {
     "svg.hashsalt": "weaklib",  # or element ids are random
 }
 
-# One colour, one name and one kind of line an arm, in every figure of the study (Wong's palette, readable by the colour-blind).
-ARM_NAMES = {
-    "human": "human",
-    "human_all": "human, all labels",
-    "labeled_only": "labeled only",
-    "weak": "weak",
-    "top": "weak, top N%",
-    "cw": "CW",
-    "oracle": "oracle",
-    "random": "random",
+# One colour, one name and one kind of line an arm, in every figure of the study (Wong's palette, and Tol's muted one for the rest;
+# readable by the colour-blind).
+ARMS = {
+    "human": ("human", "#000000"),
+    "human_all": ("human, all labels", "#999999"),
+    "labeled_only": ("labeled only", "#56B4E9"),
+    "weak": ("weak", "#E69F00"),
+    "top": ("weak, top N%", "#D55E00"),
+    "cw": ("CW", "#0072B2"),
+    "oracle": ("oracle", "#009E73"),
+    "random": ("random", "#CC79A7"),
+    "matched": ("weak, as the human", "#44AA99"),
+    "mismatched": ("weak, not as the human", "#882255"),
+    "margin": ("weak, by margin", "#117733"),
+    "rank": ("weak, by rank", "#332288"),
+    "above": ("weak, sure enough", "#AA4499"),
 }
-ARM_COLOURS = dict(
-    zip(ARM_NAMES, ("#000000", "#999999", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73", "#CC79A7"))
-)
-PALETTE = list(ARM_COLOURS.values())[3:]  # for what is no arm
+ARM_NAMES = {arm: name for arm, (name, _) in ARMS.items()}
+ARM_COLOURS = {arm: colour for arm, (_, colour) in ARMS.items()}
+PALETTE = ["#E69F00", "#D55E00", "#0072B2", "#009E73", "#CC79A7"]  # for what is no arm
 ARM_LINES = {"human_all": "--"}  # the others are solid
 
 
@@ -74,6 +80,20 @@ def level(ax, row: pd.Series, place: int, **style) -> None:
     error = [[(row["estimate"] - row["ci_low"]) * 100], [(row["ci_high"] - row["estimate"]) * 100]]
     style.pop("label", None)
     ax.errorbar(x, row["estimate"] * 100, yerr=error, transform=at, clip_on=False, capsize=2, fmt="_", **style)
+
+
+def arms_over(ax, rows: pd.DataFrame, x: str, categories: Sequence | None = None) -> None:
+    """Each arm's ``estimate`` in percent against the numbers of column ``x``, or side by side at each of its ``categories``."""
+    arms = [arm for arm in ARMS if (rows["arm"] == arm).any()]
+    for number, arm in enumerate(arms):
+        part, line = rows[rows["arm"] == arm], {}
+        if categories is not None:
+            shift = (number - (len(arms) - 1) / 2) * 0.7 / len(arms)
+            part, line = part.assign(**{x: part[x].map(list(categories).index) + shift}), {"linestyle": "none"}
+        line_with_interval(ax, part, x, **arm_style(arm) | line)
+    ax.axhline(50, color="0.6", linewidth=0.8, linestyle=":")
+    if categories is not None:
+        ax.set_xticks(range(len(categories)), categories)
 
 
 def shared_legend(figure: Figure, axes, columns: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from weaklib.statistics import LEVEL, Estimate, crossed_mean, mean_of_seeds, nested_mean
+from weaklib.statistics import LEVEL, Estimate, correct_family, crossed_mean, mean_of_seeds, nested_mean
 
 
 def wins(reward, reference) -> np.ndarray:
@@ -36,17 +36,41 @@ def gra(results: pd.DataFrame, by: list[str], length_controlled: bool = False) -
     return _summarise(_with_wins(results), by, "win", mean)
 
 
-def gra_difference(results: pd.DataFrame, by: list[str], baseline: str) -> pd.DataFrame:
-    """GRA of each arm minus that of the arm ``baseline`` on the same pair of models, seeds and prompts.
+def difference(results: pd.DataFrame, by: list[str], baseline: str | dict, metric: str = "gra") -> pd.DataFrame:
+    """GRA, or the mean gold reward, of each arm and setting minus that of a baseline on the same seeds and prompts.
 
-    Arguments and result as :func:`gra`; the interval is that of the paired difference.
+    Args:
+        baseline: the name of an arm, to be compared within each setting; or ``{column: value}``, to be compared with one value of those
+            columns within each setting of the others.
+        metric: ``gra`` or ``gold_reward``.
+
+    Returns:
+        as :func:`gra`; the interval is that of the paired difference.
     """
-    same = ["weak", "strong", "seed", "prompt"]
-    scored = _with_wins(results)
-    base = scored.loc[scored["arm"] == baseline, [*same, "win"]]
-    scored = scored[scored["arm"] != baseline].merge(base, on=same, how="left", suffixes=("", "_baseline"))
-    scored["score"] = scored["win"] - scored["win_baseline"]
-    return _summarise(scored, by, "score", lambda rows: crossed_mean(_by_seed_and_prompt(rows), (-1, 1)))
+    fixed = {"arm": baseline} if isinstance(baseline, str) else baseline
+    same = [column for column in by if column not in ("top_percent", *fixed)] + ["seed", "prompt"]
+    scored, bounds = {"gra": (_with_wins(results), (-1, 1)), "gold_reward": (results, (-np.inf, np.inf))}[metric]
+    value = {"gra": "win", "gold_reward": "gold_reward"}[metric]
+    is_base = np.logical_and.reduce([scored[column] == value for column, value in fixed.items()])
+    base = scored.loc[is_base, [*same, value]].rename(columns={value: "base"})
+    both = scored[~is_base].merge(base, on=same, how="left", validate="many_to_one")
+    both["score"] = both[value] - both["base"]
+    return _summarise(both, by, "score", lambda rows: crossed_mean(_by_seed_and_prompt(rows), bounds))
+
+
+def contrasts(results: pd.DataFrame, by: list[str], baseline: str | dict) -> pd.DataFrame:
+    """:func:`difference` in both metrics, as the ledger of claims reads them.
+
+    Returns:
+        a row each with ``metric``, ``baseline`` (``arm=human``, say), the columns of ``by``, the difference, and its p value corrected
+        (Holm) for the number of differences in that metric.
+    """
+    fixed = {"arm": baseline} if isinstance(baseline, str) else baseline
+    name = ", ".join(f"{column}={value}" for column, value in fixed.items())
+    return pd.concat(
+        correct_family(difference(results, by, baseline, metric)).assign(metric=metric, baseline=name)
+        for metric in ("gra", "gold_reward")
+    )
 
 
 def win_rate(results: pd.DataFrame, by: list[str], arm: str, baseline: str) -> pd.DataFrame:

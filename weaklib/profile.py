@@ -25,6 +25,26 @@ Percents = Annotated[
     list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1), AfterValidator(_distinct), AfterValidator(sorted)
 ]
 Models = Annotated[list[str], Field(min_length=1)]
+Pair = Annotated[list[str], Field(min_length=2, max_length=2)]  # weak, strong
+Part = Annotated[float, Field(gt=0, lt=1)]  # of all pairs
+Share = Annotated[float, Field(ge=0, le=1)]
+Shares = Annotated[list[Share], Field(min_length=1), AfterValidator(_distinct), AfterValidator(sorted)]
+Numbers = Annotated[list[PositiveFloat], Field(min_length=1), AfterValidator(_distinct), AfterValidator(sorted)]
+Objective = Literal["dpo", "ipo", "rdpo"]
+
+# The sweeps that a notebook needs its profile to name.
+SWEEPS = {
+    "01_supervisor_size": ("supervisors", "judge"),
+    "02_student_size": ("students",),
+    "03_model_families": ("families",),
+    "04_labeled_split": ("labeled_fractions",),
+    "06_cw_po": ("objectives",),
+    "08_judge": ("judge",),
+    "10_feedback_quality": ("judge",),
+    "11_confidence_function": ("confidence_thresholds", "confidently_wrong"),
+    "12_beta": ("betas", "epochs"),
+    "13_label_noise": ("human_noises", "noise_fractions"),
+}
 
 
 class WorldTask(Section):
@@ -53,9 +73,9 @@ class FileTask(Section):
     kind: Literal["file"]
     path: str | None = None  # None in a file: to be named by an override or WEAKLIB_HH_FILE
     on_bad_row: Literal["error", "drop"] = "error"
-    demonstrations_share: Annotated[float, Field(gt=0, lt=1)]
-    proxy_share: Annotated[float, Field(gt=0, lt=1)]
-    test_share: Annotated[float, Field(gt=0, lt=1)]
+    demonstrations_share: Part
+    proxy_share: Part
+    test_share: Part
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -107,7 +127,7 @@ class Pretraining(Training):
 class Annotator(Training):
     kind: Literal["scalar_head", "implicit_reward", "judge"]
     calibrated: bool = False
-    confidently_wrong: Annotated[float, Field(ge=0, le=1)] = 0.0
+    confidently_wrong: Share = 0.0
 
     @model_validator(mode="after")
     def only_scalar_heads_are_calibrated(self):
@@ -190,16 +210,16 @@ class Profile(Section):
     models: ModelChoice
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
     seeds: Seeds
-    labeled_fraction: Annotated[float, Field(gt=0, lt=1)]
-    unlabeled_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    human_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    labeled_fraction: Part
+    unlabeled_fraction: Part | None = None
+    human_noise: Share = 0.0
     max_prompt_tokens: PositiveInt
     max_response_tokens: PositiveInt
     batch_tokens: PositiveInt
     pretraining: Pretraining
     annotator: Annotator
     sft: Training
-    objective: Literal["dpo", "ipo", "rdpo"]
+    objective: Objective
     beta: PositiveFloat
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
     learning_rate: PositiveFloat
@@ -207,8 +227,27 @@ class Profile(Section):
     sampling: Sampling
     gold_models: dict[str, GoldModel] = {}
     judge: Judge | None = None
+    confidence_threshold: Share = 0.5
+    supervisors: Models | None = None
+    students: Models | None = None
+    families: Annotated[list[Pair], Field(min_length=1)] | None = None
+    labeled_fractions: Annotated[list[Part], Field(min_length=1), AfterValidator(_distinct)] | None = None
     top_percents: Percents
-    confidence_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    objectives: Annotated[list[Objective], Field(min_length=1), AfterValidator(_distinct)] | None = None
+    confidence_thresholds: Shares | None = None
+    confidently_wrong: Shares | None = None
+    betas: Numbers | None = None
+    epochs: Numbers | None = None
+    human_noises: Shares | None = None
+    noise_fractions: Annotated[list[Part], Field(min_length=1), AfterValidator(_distinct)] | None = None
+
+    @model_validator(mode="after")
+    def every_notebook_has_its_sweep(self):
+        for notebook in self.notebooks:
+            for key in SWEEPS.get(notebook, ()):
+                if getattr(self, key) is None:
+                    raise ValueError(f"{key} is required by {notebook}")
+        return self
 
     @model_validator(mode="after")
     def the_parts_fit(self):

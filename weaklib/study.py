@@ -18,6 +18,7 @@ from weaklib import figures, graph, parameters, preflight, running
 from weaklib.files import save_json, sha256
 from weaklib.parameters import RequestError
 from weaklib.paths import ROOT, figures_folder, runs_folder, store_folder
+from weaklib.profile import Profile
 from weaklib.stage import LIBRARIES, Stage, upstream
 from weaklib.store import Store
 
@@ -34,6 +35,7 @@ class Run:
     seed: int
     top_percent: float | None
     gold: str
+    overrides: dict
     rewards: Stage
     sft_rewards: Stage
     kl: Stage
@@ -41,7 +43,13 @@ class Run:
     @property
     def setting(self) -> dict:
         """The columns that name it."""
-        return {name: getattr(self, name) for name in ("arm", "weak", "strong", "top_percent", "seed", "gold")}
+        names = ("arm", "weak", "strong", "top_percent", "seed", "gold")
+        return {name: getattr(self, name) for name in names} | columns(self.overrides)
+
+
+def columns(overrides: dict | None) -> dict:
+    """The columns that tell rows of one setting from another's; models have columns of their own (``weak``, ``strong``)."""
+    return {key: value for key, value in (overrides or {}).items() if not key.startswith("models.")}
 
 
 class Study:
@@ -87,6 +95,10 @@ class Study:
         """Who judges here, for axes and captions."""
         return self.profile.judge.model or "simulated judge"
 
+    def profile_with(self, overrides: dict | None) -> Profile:
+        """The notebook's profile at one point of a sweep."""
+        return parameters.load_profile(self.profile_name, self.overrides | (overrides or {}))
+
     def interval_note(self, units: str = "test prompts") -> str:
         """What the intervals of this run cover, for captions; ``units`` are what was scored."""
         seeds = len(self.profile.seeds)
@@ -94,23 +106,28 @@ class Study:
         return f"95% intervals over {covers}"
 
     def arms(
-        self, *names: str, top_percents: Sequence[float | None] = (None,), golds: Sequence[str | None] = (None,)
+        self,
+        *names: str,
+        top_percents: Sequence[float | None] = (None,),
+        golds: Sequence[str | None] = (None,),
+        overrides: dict | None = None,
     ) -> list[Run]:
         """The named arms for every weak→strong pair and seed of the profile, every N of ``top``, and every gold reward.
 
-        ``golds`` are names of the profile's ``gold_models``; None is the task's own.
+        ``golds`` are names of the profile's ``gold_models``; None is the task's own. ``overrides`` (dotted keys, as the
+        notebook's) are one point of a sweep: results have them as columns.
         """
         if unknown := set(names) - set(graph.ARMS):
             raise RequestError(f"unknown arm {unknown.pop()!r}: {', '.join(graph.ARMS)}")
         if ("top" in names) != (None not in top_percents):
             raise RequestError("top_percents are for the arm 'top', which needs them; ask for it by itself")
-        p, runs = self.profile, []
+        p, runs = self.profile_with(overrides), []
         for name, percent, (weak, strong), seed in itertools.product(names, top_percents, p.models.pairs, p.seeds):
             policy, start = graph.policy(p, graph.ARMS[name], weak, strong, seed, percent), graph.sft(p, strong, seed)
             kl = graph.kl(p, policy, start, seed)
             for gold in golds:
                 scored = [graph.rewards(p, model, seed, gold=gold) for model in (policy, start)]
-                runs.append(Run(name, weak, strong, seed, percent, gold or self.own_gold, *scored, kl))
+                runs.append(Run(name, weak, strong, seed, percent, gold or self.own_gold, overrides or {}, *scored, kl))
         return runs
 
     def run(self, runs: list[Run]) -> pd.DataFrame:
@@ -168,6 +185,11 @@ class Study:
         files = figures.save_figure(figure, folder, name, f"{self.notebook}: {name}", self._key())
         files.append(figures.save_csv(data, folder, name))
         self.outputs += [*files, save_json(self._provenance(caption, files), folder / f"{name}.json")]
+
+    def save_contrasts(self, contrasts: pd.DataFrame) -> None:
+        """Writes ``figures/PROFILE/NOTEBOOK/contrasts.csv``: what arms differ by (:func:`weaklib.contrasts`), for the ledger of claims."""
+        folder = figures_folder() / self.profile_name / self.notebook
+        self.outputs.append(figures.save_csv(contrasts, folder, "contrasts"))
 
     def save_table(self, frame: pd.DataFrame, name: str, caption: str) -> None:
         """Writes ``figures/PROFILE/tables/NOTEBOOK/NAME.{md,tex,csv}``."""

@@ -1,13 +1,15 @@
 """Tables and sentences that notebooks share: arms beside each other, annotators beside each other."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from weaklib.figures import ARM_NAMES, percent
 from weaklib.metrics import (
     agreement_across_seeds,
     calibration_error,
+    difference,
     gra,
-    gra_difference,
     mean_of,
     share_correct,
     share_difference,
@@ -18,21 +20,40 @@ from weaklib.verdicts import reliability
 
 SETTING = ["arm", "weak", "strong", "top_percent"]
 
+# How a sweep's column is headed where people read it.
+HEADINGS = {
+    "labeled_fraction": "D_l, share of all pairs",
+    "unlabeled_fraction": "D_u, share of all pairs",
+    "objective": "objective",
+    "task.name": "task",
+    "task.prompts": "prompts",
+    "beta": "β",
+    "learning_rate": "learning rate",
+    "policy.epochs": "epochs",
+    "human_noise": "human labels replaced by a coin",
+    "confidence_threshold": "least confidence",
+    "annotator.kind": "annotator",
+    "annotator.calibrated": "calibrated",
+    "annotator.confidently_wrong": "confidently wrong",
+}
 
-def arm_table(results: pd.DataFrame, baseline: str) -> pd.DataFrame:
+
+def arm_table(results: pd.DataFrame, baseline: str, sweep: Sequence[str] = ()) -> pd.DataFrame:
     """Each arm's GRA, its paired difference to ``baseline``, and what length has to do with it, as text to be read.
 
-    p values are corrected (Holm) for the number of differences in the table.
+    p values are corrected (Holm) for the number of differences in the table. ``sweep`` names the columns of the results' settings.
     """
-    table = gra(results, SETTING)
-    difference = correct_family(gra_difference(results, SETTING, baseline))
-    difference["minus"] = percent(difference, "+")
-    controlled = gra(results, SETTING, length_controlled=True)
-    words = results.groupby(SETTING, dropna=False, sort=False)["words"].mean().rename("words").reset_index()
-    table = table.merge(difference[[*SETTING, "minus", "p_holm"]], how="left", on=SETTING).merge(words, on=SETTING)
+    by = [*SETTING, *sweep]
+    table = gra(results, by)
+    minus = correct_family(difference(results, by, baseline))
+    minus["minus"] = percent(minus, "+")
+    controlled = gra(results, by, length_controlled=True)
+    words = results.groupby(by, dropna=False, sort=False)["words"].mean().rename("words").reset_index()
+    table = table.merge(minus[[*by, "minus", "p_holm"]], how="left", on=by).merge(words, on=by)
     shown = pd.DataFrame(
         {
             "weak → strong": table["weak"] + " → " + table["strong"],
+            **{HEADINGS[column]: table[column] for column in sweep},
             "arm": table["arm"].map(ARM_NAMES),
             "N (%)": _text(table["top_percent"], "{:g}"),
             "GRA (%)": percent(table),
@@ -42,19 +63,22 @@ def arm_table(results: pd.DataFrame, baseline: str) -> pd.DataFrame:
             "words a response": _text(table["words"], "{:.1f}"),
         }
     )
+    if table["top_percent"].isna().all():
+        shown = shown.drop(columns="N (%)")
     return shown.sort_values("weak → strong", kind="stable", ignore_index=True)
 
 
-def arm_findings(results: pd.DataFrame, baseline: str) -> list[str]:
+def arm_findings(results: pd.DataFrame, baseline: str, sweep: Sequence[str] = ()) -> list[str]:
     """A sentence on each arm's difference to ``baseline``, and one on what this run could have found."""
-    differences = correct_family(gra_difference(results, SETTING, baseline))
+    differences = correct_family(difference(results, [*SETTING, *sweep], baseline))
     sentences = []
     for text, row in zip(percent(differences, "+"), differences.to_dict("records")):
         verdict = "not told apart from"
         if row["p_holm"] < 1 - LEVEL:
             verdict = "above" if row["estimate"] > 0 else "below"
         arm = ARM_NAMES[row["arm"]] if pd.isna(row["top_percent"]) else f"top {row['top_percent']:g}%"
-        sentences.append(f"{row['weak']} → {row['strong']}: {arm} is {verdict} {ARM_NAMES[baseline]}, {text} points.")
+        where = ", ".join([f"{row['weak']} → {row['strong']}", *(f"{HEADINGS[c]} {row[c]}" for c in sweep)])
+        sentences.append(f"{where}: {arm} is {verdict} {ARM_NAMES[baseline]}, {text} points.")
     smallest = 100 * detectable(differences).median()
     return [
         *sentences,
@@ -73,9 +97,9 @@ def annotator_table(labels: pd.DataFrame, rules: pd.DataFrame) -> pd.DataFrame:
 def annotator_findings(labels: pd.DataFrame, rules: pd.DataFrame) -> list[str]:
     """Whether each annotator is better than the best rule that reads nothing, on the same pairs."""
     best = share_correct(rules, ["weak"], "human").nlargest(1, "estimate").iloc[0]["weak"]
-    difference = share_difference(labels, rules[rules["weak"] == best], ["weak"], "human")
+    better = share_difference(labels, rules[rules["weak"] == best], ["weak"], "human")
     sentences = []
-    for text, row in zip(percent(difference, "+"), difference.to_dict("records")):
+    for text, row in zip(percent(better, "+"), better.to_dict("records")):
         verdict = "better than" if row["ci_low"] > 0 else "not shown to be better than"
         sentences.append(f"{row['weak']} is {verdict} the rule “{best}”, which reads nothing: {text} points.")
     return sentences

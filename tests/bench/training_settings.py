@@ -13,8 +13,8 @@ from weaklib.parameters import load_profile
 from weaklib.paths import PARAMS, store_folder
 from weaklib.store import Store
 
-LEARNING_RATES = (3e-5, 1e-4, 3e-4)
-BETAS = (0.1, 0.5)
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
+BETAS = (0.1, 0.5, 1.0)
 SEEDS = (0, 1)
 
 
