@@ -19,6 +19,8 @@ _MODULES = {
     "gra": "metrics",
     "label_costs": "annotations",
     "mean_of": "metrics",
+    "parameter_counts": "annotations",
+    "pooled": "statistics",
     "rank_agreement": "metrics",
     "reliability_curve": "metrics",
     "reported": "papers",

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -99,7 +100,7 @@ def gold_model_labels(study: Study) -> pd.DataFrame:
 def label_costs(study: Study, overrides: dict | None = None) -> pd.DataFrame:
     """What a thousand labels of :func:`weak_labels` cost once the annotator is there: a row a weak model and seed.
 
-    ``seconds`` (of this machine, with what loading takes), ``tflop`` (2 · parameters · tokens of the forward passes) and, of a judge,
+    ``parameters`` of the annotator, ``seconds`` (of this machine, with what loading takes), ``tflop`` (2 · parameters · tokens of the forward passes) and, of a judge,
     ``requests`` and ``usd``; missing where an annotator has no such cost. Of a judge also the share of its replies that were
     ``unreadable``: the labels that rest on them are a coin's.
     """
@@ -111,7 +112,8 @@ def label_costs(study: Study, overrides: dict | None = None) -> pd.DataFrame:
         folder, thousands = study.store.folder(stage), len(study.read(stage, "labels")) / 1000
         row = {"weak": weak, "strong": strong, "seed": seed} | columns(overrides)
         if stage.name != "judge_labels":
-            row["tflop"] = _forward_flops(study, stage) / 1e12 / thousands
+            row["parameters"] = parameter_count(study.store.folder(stage.inputs["annotator"]))
+            row["tflop"] = _forward_flops(study, stage, row["parameters"]) / 1e12 / thousands
         elif study.profile.judge.base_url is not None:  # who is simulated costs nothing that could be said
             asked, price = study.read(stage, "questions"), study.profile.judge.usd_per_million_tokens
             usd = (asked["input_tokens"].sum() * price.input + asked["output_tokens"].sum() * price.output) / 1e6
@@ -122,7 +124,18 @@ def label_costs(study: Study, overrides: dict | None = None) -> pd.DataFrame:
             row["seconds"] = record["seconds"] / thousands
         rows.append(row)
     return pd.DataFrame(rows).reindex(
-        columns=["weak", "strong", "seed", *columns(overrides), "seconds", "tflop", "requests", "usd", "unreadable"]
+        columns=[
+            "weak",
+            "strong",
+            "seed",
+            *columns(overrides),
+            "parameters",
+            "seconds",
+            "tflop",
+            "requests",
+            "usd",
+            "unreadable",
+        ]
     )
 
 
@@ -134,14 +147,26 @@ def _label_stages(study: Study, overrides: dict | None) -> dict[tuple, Stage]:
     }
 
 
-def _forward_flops(study: Study, stage: Stage) -> float:
-    folder, labels = study.store.folder(stage.inputs["annotator"]), study.read(stage, "labels")
+def parameter_counts(study: Study, models: list[str]) -> dict[str, int]:
+    """How many parameters each base model has."""
+    stages = {model: graph.base(study.profile, model) for model in models}
+    if not study.compute(stages.values()):
+        return {}
+    return {model: parameter_count(study.store.folder(stage)) for model, stage in stages.items()}
+
+
+def parameter_count(folder: Path) -> int:
+    """How many parameters the model in ``folder`` has; tied ones once."""
     with safe_open(folder / "model.safetensors", framework="numpy") as weights:
-        size = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+
+
+def _forward_flops(study: Study, stage: Stage, parameters: int) -> float:
+    folder, labels = study.store.folder(stage.inputs["annotator"]), study.read(stage, "labels")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     texts = labels["prompt"] + labels["chosen"] + labels["rejected"]
     passes = 2 if "reference" in stage.inputs else 1  # the implicit reward needs the start's, too
-    return 2 * passes * size * sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts.tolist()))
+    return 2 * passes * parameters * sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts.tolist()))
 
 
 def _made_here(study: Study, gold: str) -> bool:

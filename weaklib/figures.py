@@ -112,7 +112,11 @@ def percent(rows: pd.DataFrame, sign: str = "") -> pd.Series:
 
 def readable(frame: pd.DataFrame):
     """A table that a notebook shows whole, long texts in lines; what is missing is a dash."""
-    style = frame.style.hide(axis="index").format(lambda v: f"{v:.4g}" if isinstance(v, float) else v, na_rep="–")
+    style = (
+        frame.reset_index(drop=True)
+        .style.hide(axis="index")
+        .format(lambda v: f"{v:.4g}" if isinstance(v, float) else v, na_rep="–")
+    )
     style = style.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
     return style.set_properties(**{"text-align": "left", "white-space": "pre-wrap"})
 

@@ -1,5 +1,6 @@
 """What can be wrong with a request beyond its parameters, found out before anything runs or is written."""
 
+import itertools
 import json
 import tempfile
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ MODEL_FILES = {
 
 
 # The notebooks that ask the judge.
-ASK_THE_JUDGE = ("08_judge",)
+ASK_THE_JUDGE = ("01_supervisor_size", "08_judge", "10_feedback_quality")
 
 
 def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> None:
@@ -36,7 +37,8 @@ def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> No
         _writable(folder)
     if isinstance(profile.task, FileTask):
         _enough_pairs(profile)
-    for model in {*profile.models.weak, *profile.models.strong, profile.models.proxy} - {None}:
+    swept = [*(profile.supervisors or []), *(profile.students or []), *itertools.chain(*profile.families or [])]
+    for model in {*profile.models.weak, *profile.models.strong, profile.models.proxy, *swept} - {None}:
         if model not in profile.models.pretrained_here:
             _model_folder(model)
     for name, gold in profile.gold_models.items():

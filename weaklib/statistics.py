@@ -4,6 +4,7 @@ The interval method is the one that covers in simulation (``make coverage``, ``t
 bootstraps and t intervals on seed means, the usual choices, do not, with few seeds.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,22 @@ def mean_of_seeds(values: list[float], size: int) -> Estimate:
     if len(values) == 1:
         return Estimate(values[0], np.nan, np.nan, 1, size, np.nan, np.nan)
     return _estimate(values.mean(), values.var(ddof=1) / len(values), len(values) - 1, len(values), size, (0, np.inf))
+
+
+def pooled(estimates: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The mean of the ``estimate`` of several settings, one row for each group of ``by``: models or tasks that share no draw.
+
+    Its standard error is that of a mean of independent estimates, its degrees of freedom Welch and Satterthwaite's.
+    """
+    rows = []
+    for name, group in estimates.groupby(by, sort=False):
+        parts = (group["standard_error"] / len(group)) ** 2
+        variance = parts.sum()
+        freedom = variance**2 / (parts**2 / group["freedom"]).sum() if variance else group["freedom"].sum()
+        sizes = int(group["n_seeds"].min()), int(group["n_prompts"].sum())
+        mean = _estimate(group["estimate"].mean(), variance, freedom, *sizes, (-np.inf, np.inf))
+        rows.append(dict(zip(by, name)) | dataclasses.asdict(mean) | {"n_settings": len(group)})
+    return pd.DataFrame(rows)
 
 
 def correct_family(differences: pd.DataFrame) -> pd.DataFrame:

@@ -105,6 +105,17 @@ class Study:
         covers = f"{seeds} seeds and the {units}" if seeds > 1 else f"the {units} only (one seed)"
         return f"95% intervals over {covers}"
 
+    def run_note(self) -> str:
+        """How this run trained and what its intervals cover, for captions."""
+        p = self.profile
+        return f"{p.objective.upper()}, β = {p.beta:g}, profile {self.profile_name}; {self.interval_note()}"
+
+    @property
+    def first_pair(self) -> dict:
+        """The overrides for the profile's first weak→strong pair alone."""
+        (weak, strong), *_ = self.profile.models.pairs
+        return {"models.weak": [weak], "models.strong": [strong]}
+
     def arms(
         self,
         *names: str,

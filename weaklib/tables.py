@@ -25,8 +25,7 @@ HEADINGS = {
     "labeled_fraction": "D_l, share of all pairs",
     "unlabeled_fraction": "D_u, share of all pairs",
     "objective": "objective",
-    "task.name": "task",
-    "task.prompts": "prompts",
+    "task": "task",
     "beta": "β",
     "learning_rate": "learning rate",
     "policy.epochs": "epochs",
@@ -159,10 +158,11 @@ def gold_accuracy(labels: pd.DataFrame, correct: str) -> pd.DataFrame:
     return share_correct(labels.assign(seed=0), ["gold"], correct)
 
 
-def gain_and_kl(results: pd.DataFrame, kl: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+def gain_and_kl(results: pd.DataFrame, kl: pd.DataFrame, sweep: Sequence[str] = ()) -> tuple[pd.Series, pd.Series]:
     """Mean gain in gold reward over SFT and mean KL from it, in the order of :func:`arm_table`, as text with intervals."""
-    gain = mean_of(results.assign(gain=results["gold_reward"] - results["sft_gold_reward"]), SETTING, "gain")
-    both = gain.merge(mean_of(kl, SETTING, "log_ratio"), on=SETTING, suffixes=("", "_kl"))
+    by = [*SETTING, *sweep]
+    gain = mean_of(results.assign(gain=results["gold_reward"] - results["sft_gold_reward"]), by, "gain")
+    both = gain.merge(mean_of(kl, by, "log_ratio"), on=by, suffixes=("", "_kl"))
     both = both.assign(pair=both["weak"] + " → " + both["strong"]).sort_values("pair", kind="stable", ignore_index=True)
 
     def text(end: str) -> pd.Series:

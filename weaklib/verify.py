@@ -10,7 +10,18 @@ from weaklib.parameters import RequestError, load_profile
 from weaklib.paths import ROOT, figures_folder
 
 # What a row of figure data measures; its other columns name it.
-MEASURED = ("estimate", "ci_low", "ci_high", "n_seeds", "n_prompts", "standard_error", "freedom", "probability")
+MEASURED = (
+    "estimate",
+    "ci_low",
+    "ci_high",
+    "n_seeds",
+    "n_prompts",
+    "standard_error",
+    "freedom",
+    "probability",
+    "p_value",
+    "p_holm",
+)
 
 
 @dataclass
