@@ -1,0 +1,197 @@
+"""The ledger: what the papers claim, as contrasts between arms, and what a run of the notebooks says to each.
+
+``notebooks/claims.yaml`` lists the claims. A claim is judged by the ``contrasts.csv`` of the notebook that it names, by intervals alone.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+from pydantic import AfterValidator, Field, ValidationError
+
+from weaklib.files import sha256
+from weaklib.graph import ARMS
+from weaklib.parameters import RequestError, notebook_path, read_yaml
+from weaklib.paths import NOTEBOOKS, figures_folder
+from weaklib.profile import Profile, Section
+from weaklib.statistics import pooled
+
+# What a contrast can be in, and its unit: shares are shown in points (hundredths), gold reward and correlations as they are.
+METRICS = {
+    "gra": "points",
+    "win_rate": "points",
+    "judged_win_rate": "points",
+    "agreement_with_human": "points",
+    "right_where_they_differ": "points",
+    "self_agreement": "points",
+    "gold_reward": "gold reward",
+    "gain_over_sft": "gold reward",
+    "rank_agreement": "correlation",
+}
+VERDICTS = ("holds", "fails", "undecided", "not run")
+
+
+def _known(kind: str, names) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"unknown {kind} {name!r}: {', '.join(names)}")
+        return name
+
+    return AfterValidator(check)
+
+
+class Claim(Section):
+    """One claim: ``arm`` against ``baseline`` in ``metric``, in the rows of the notebook's contrasts that ``where`` names.
+
+    ``direction``: ``above`` or ``below`` 0, ``near`` 0 (by less than ``margin``), or ``not below`` (by ``margin`` or more). Margins and
+    ``reported`` differences are in the metric's unit (``METRICS``). Several rows are judged by their mean.
+    """
+
+    id: str
+    paper: Literal["A", "B"]
+    source: str
+    claim: str
+    notebook: str | None  # None: no notebook can judge it
+    arm: Annotated[str, _known("arm", ARMS)]
+    baseline: str
+    metric: Annotated[str, _known("metric", METRICS)]
+    where: dict[str, str | float] = {}
+    direction: Literal["above", "below", "near", "not below"]
+    margin: Annotated[float, Field(gt=0)] | None = None
+    reported: float | None = None
+    note: str = ""
+
+    @property
+    def scale(self) -> float:
+        """What an estimate is multiplied by to be in the metric's unit."""
+        return 100.0 if METRICS[self.metric] == "points" else 1.0
+
+
+def load_claims(path: Path = NOTEBOOKS / "claims.yaml") -> list[Claim]:
+    """Raises:
+    RequestError: a claim is wrong; the line names it.
+    """
+    claims = []
+    for number, entry in enumerate(read_yaml(path.read_text(encoding="utf-8"), str(path)), start=1):
+        name = entry.get("id", f"number {number}") if isinstance(entry, dict) else f"number {number}"
+        try:
+            claim = Claim.model_validate(entry)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"])) or "claim"
+            raise RequestError(
+                f"{path.name}: claim {name}: {key}: {first['msg'].removeprefix('Value error, ')}"
+            ) from None
+        if claim.direction in ("near", "not below") and claim.margin is None:
+            raise RequestError(f"{path.name}: claim {name}: direction {claim.direction!r} needs a margin")
+        arm = claim.baseline.removeprefix("arm=")
+        if claim.baseline.startswith("arm=") and arm not in ARMS:
+            raise RequestError(f"{path.name}: claim {name}: baseline: unknown arm {arm!r}: {', '.join(ARMS)}")
+        if claim.notebook is not None:
+            try:
+                notebook_path(claim.notebook)
+            except RequestError as error:
+                raise RequestError(f"{path.name}: claim {name}: {error}") from None
+        if any(claim.id == other.id for other in claims):
+            raise RequestError(f"{path.name}: claim {name}: there are two of that id")
+        claims.append(claim)
+    return claims
+
+
+def verdict(direction: str, low: float, high: float, margin: float = 0.0) -> str:
+    """``holds``, ``fails`` or ``undecided``, by whether the interval [``low``, ``high``] lies wholly where the claim says, or wholly elsewhere."""
+    if direction == "below":
+        return verdict("above", -high, -low)
+    if direction == "near":
+        inside, outside = -margin < low and high < margin, low > margin or high < -margin
+    else:  # above 0, or not below by the margin
+        least = -margin if direction == "not below" else 0.0
+        inside, outside = low > least, high < least
+    return "holds" if inside else "fails" if outside else "undecided"
+
+
+def ledger(claims: list[Claim], profile_name: str, profile: Profile) -> pd.DataFrame:
+    """A row a claim: its fields, ``estimate, ci_low, ci_high`` in the unit of its metric, ``n_seeds, n_prompts, n_settings``, ``verdict``, and ``why``."""
+    return pd.DataFrame([_row(claim, profile_name, profile) for claim in claims])
+
+
+def _row(claim: Claim, profile_name: str, profile: Profile) -> dict:
+    row = claim.model_dump(exclude={"where"}) | {"unit": METRICS[claim.metric], "verdict": "not run"}
+    found = _find(claim, profile_name, profile)
+    if isinstance(found, str):
+        return row | {"why": found}
+    mean = pooled(found, ["arm"]).iloc[0]
+    low, estimate, high = (claim.scale * mean[column] for column in ("ci_low", "estimate", "ci_high"))
+    decided = verdict(claim.direction, low, high, claim.margin or 0.0)
+    row |= {"estimate": estimate, "ci_low": low, "ci_high": high, "n_settings": len(found), "verdict": decided}
+    row |= {"n_seeds": int(mean["n_seeds"]), "n_prompts": int(mean["n_prompts"])}
+    return row | {
+        "why": _why(
+            claim,
+            decided,
+            f"{estimate:+.1f} [{low:+.1f}, {high:+.1f}]"
+            if claim.scale > 1
+            else f"{estimate:+.2f} [{low:+.2f}, {high:+.2f}]",
+        )
+    }
+
+
+def _find(claim: Claim, profile_name: str, profile: Profile) -> pd.DataFrame | str:
+    """The rows of contrasts that a claim is about, or why there are none."""
+    if claim.notebook is None:
+        return claim.note
+    folder = figures_folder() / profile_name / claim.notebook
+    command = f"python -m weaklib reproduce --profile {profile_name} --only {claim.notebook}"
+    file = folder / "contrasts.csv"
+    if not file.is_file():
+        return f"{claim.notebook} has not been run: {command}"
+    if not _same_parameters(folder, profile):
+        return f"{claim.notebook} was run with other parameters: {command}"
+    rows = pd.read_csv(file, keep_default_na=True)
+    wanted = {"arm": claim.arm, "baseline": claim.baseline, "metric": claim.metric, **claim.where}
+    for column, value in wanted.items():
+        if column not in rows:
+            return f"{claim.notebook} has no column {column} in its contrasts"
+        is_number = isinstance(value, (int, float))
+        rows = rows[
+            pd.to_numeric(rows[column], errors="coerce") == value if is_number else rows[column].astype(str) == value
+        ]
+    if rows.empty:
+        return f"{claim.notebook} has no such setting in this profile: " + ", ".join(
+            f"{k} {v}" for k, v in wanted.items()
+        )
+    if rows["estimate"].isna().any():
+        return f"{claim.notebook} has no estimate for it"
+    return rows
+
+
+def _same_parameters(folder: Path, profile: Profile) -> bool:
+    """Whether what lies in a notebook's folder was made with these parameters."""
+    now = json.loads(json.dumps(profile.model_dump(exclude={"notebooks"})))
+    for record in sorted(folder.glob("*.json")):
+        before = json.loads(record.read_text(encoding="utf-8"))["parameters"]
+        if {key: value for key, value in before.items() if key != "notebooks"} != now:
+            return False
+    return True
+
+
+def data_hashes(claims: list[Claim], profile_name: str) -> dict[str, str]:
+    """sha256 of every contrasts file that the ledger reads."""
+    files = {c.notebook: figures_folder() / profile_name / c.notebook / "contrasts.csv" for c in claims if c.notebook}
+    return {notebook: sha256(file) for notebook, file in sorted(files.items()) if file.is_file()}
+
+
+def _why(claim: Claim, decided: str, interval: str) -> str:
+    wanted = {
+        "above": "above 0",
+        "below": "below 0",
+        "near": f"within {claim.margin} of 0",
+        "not below": f"above −{claim.margin}",
+    }[claim.direction]
+    how = {"holds": "lies wholly", "fails": "lies wholly outside", "undecided": "lies partly"}[decided]
+    return (
+        f"{interval} {METRICS[claim.metric]} {how} {wanted}"
+        if decided != "fails"
+        else f"{interval} {METRICS[claim.metric]}: no part of the interval is {wanted}"
+    )
