@@ -71,7 +71,7 @@ def test_two_cold_runs_are_byte_identical(place, cold):
     again = reproduce(place, "two", "--set", *SMALL, "--workers", "2")
     assert again.returncode == 0, again.stderr
     first, second = (files(place, name, ".csv", ".svg", ".pdf", ".png", ".tex", ".md") for name in ("one", "two"))
-    assert len(first) == 14  # two figures and two tables
+    assert len(first) == 16  # two figures, two tables, the contrasts and the page of all
     assert first == second
 
 
@@ -91,7 +91,8 @@ def test_manifest_lists_every_output_with_its_hash(place, cold):
     manifest = json.loads((place / "one" / "runs" / "smoke" / "manifest.json").read_text())
     outputs = manifest["notebooks"][NOTEBOOK]["outputs"]
     written = {str(f) for f in (place / "one" / "figures").rglob("*") if f.is_file()}
-    assert set(outputs) == written and len(written) == 16
+    page = str(place / "one" / "figures" / "README.md")
+    assert manifest["page"] == page and {*outputs, page} == written and len(written) == 18
     assert all(sha256(Path(path)) == digest for path, digest in outputs.items())
 
 

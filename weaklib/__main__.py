@@ -55,6 +55,13 @@ def _verify(options) -> int:
     return 1 if failed else 0
 
 
+def _cite(options) -> int:
+    from weaklib.citation import cite
+
+    print(cite(options.figure, options.profile))
+    return 0
+
+
 def _check(options) -> int:
     wrong = []
     for path in map(Path, options.files):
@@ -119,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(command=_verify)
     verify.add_argument("--profile", default="sandbox", help="a file of params/ (default: %(default)s)")
     verify.add_argument("--figures", metavar="DIR", help="default: WEAKLIB_FIGURES, or figures/ of the repository")
+
+    cite = commands.add_parser("cite", help="caption, BibTeX and provenance of a figure")
+    cite.set_defaults(command=_cite)
+    cite.add_argument("figure", metavar="NOTEBOOK/NAME")
+    cite.add_argument("--profile", default="sandbox", help="a folder of the figures (default: %(default)s)")
+    cite.add_argument("--figures", metavar="DIR", help="default: WEAKLIB_FIGURES, or figures/ of the repository")
 
     check = commands.add_parser("check", help="validate parameter files")
     check.set_defaults(command=_check)

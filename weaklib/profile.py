@@ -37,7 +37,7 @@ SWEEPS = {
     "01_supervisor_size": ("supervisors", "judge"),
     "02_student_size": ("students",),
     "03_model_families": ("families",),
-    "04_labeled_split": ("labeled_fractions",),
+    "04_labeled_split": ("labeled_sixteenths", "labeled_fractions"),
     "06_cw_po": ("objectives",),
     "08_judge": ("judge",),
     "10_feedback_quality": ("judge",),
@@ -231,6 +231,9 @@ class Profile(Section):
     supervisors: Models | None = None
     students: Models | None = None
     families: Annotated[list[Pair], Field(min_length=1)] | None = None
+    labeled_sixteenths: (
+        Annotated[list[Annotated[int, Field(ge=1, le=15)]], Field(min_length=1), AfterValidator(_distinct)] | None
+    ) = None
     labeled_fractions: Annotated[list[Part], Field(min_length=1), AfterValidator(_distinct)] | None = None
     top_percents: Percents
     objectives: Annotated[list[Objective], Field(min_length=1), AfterValidator(_distinct)] | None = None

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from weaklib import preflight, running
+from weaklib import gallery, preflight, running
 from weaklib.files import save_json
 from weaklib.parameters import RequestError, load_profile, notebook_path
 from weaklib.paths import figures_folder, runs_folder, store_folder
@@ -45,7 +45,8 @@ def reproduce(profile: str, only: list[str], overrides: dict, workers: int | Non
     with running.cluster(workers) if scheduler is None else contextlib.nullcontext(scheduler) as address:
         os.environ[running.SCHEDULER] = address
         records = {path.stem: _execute(path, folder, profile, overrides) for path in notebooks}
-    return save_json({"profile": profile, "overrides": overrides, "notebooks": records}, manifest)
+    page = str(gallery.write())
+    return save_json({"profile": profile, "overrides": overrides, "notebooks": records, "page": page}, manifest)
 
 
 def _execute(notebook: Path, folder: Path, profile: str, overrides: dict) -> dict:
