@@ -7,7 +7,7 @@ ONLY ?=
 PYTHON := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -c "import weaklib" 2>/dev/null \
             && echo "$$CONDA_PREFIX/bin/python" || echo .venv/bin/python)
 
-.PHONY: setup reproduce test test-sandbox settings coverage bench bench-study
+.PHONY: setup reproduce test test-notebooks test-sandbox settings coverage bench bench-study
 setup: $(if $(filter .venv/%,$(PYTHON)),.venv/.complete)
 
 # A .venv that is there already (with torch's CPU build, say) is kept and completed.
@@ -22,6 +22,10 @@ reproduce: setup
 
 test: setup
 	$(PYTHON) -m pytest
+
+# Every notebook of the smoke profile by plain papermill from another folder, and by Run All.
+test-notebooks: setup
+	$(PYTHON) -m pytest -m notebooks
 
 # What the sandbox promises of its models, and its sanity checks; trains what the store lacks.
 test-sandbox: setup

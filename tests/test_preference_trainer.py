@@ -115,13 +115,18 @@ def test_a_weight_scales_its_pairs_gradient(student):
 
 
 def test_weighting():
-    labels = pd.DataFrame({"pair": range(5), "confidence": [0.1, 0.9, 0.5, 0.9, 0.3]})
+    labels = pd.DataFrame({"pair": range(5), "confidence": [0.1, 0.9, 0.5, 0.9, 0.3], "margin": [1, 9, 4, 9, 2]})
     assert weigh(labels, "none")["weight"].tolist() == [1.0] * 5
     assert weigh(labels, "confidence")["weight"].tolist() == [0.1, 0.9, 0.5, 0.9, 0.3]
     assert weigh(labels, "top", 40)["pair"].tolist() == [1, 3]
     assert weigh(labels, "top", 20)["pair"].tolist() == [1]  # of two equal ones, the first
     assert weigh(labels, "top", 50)["pair"].tolist() == [1, 2, 3]  # 2.5 labels: never fewer than asked for
     assert weigh(labels, "top", 100)["pair"].tolist() == [0, 1, 2, 3, 4]
+    assert weigh(labels, "margin")["weight"].tolist() == [1, 9, 4, 9, 2]
+    assert weigh(labels, "rank")["weight"].tolist() == [0.2, 0.9, 0.6, 0.9, 0.4]  # equal ones share their rank
+    above = weigh(labels, "above", threshold=0.5)
+    assert above["pair"].tolist() == [1, 2, 3] and set(above["weight"]) == {1.0}
+    assert weigh(labels, "above", threshold=0.95)["pair"].tolist() == [1, 3]  # never none
 
 
 def test_the_annotators_loss_and_gradients_are_trls(student):

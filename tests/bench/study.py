@@ -91,7 +91,7 @@ def floor(notebook: str, profile: str, store: Store) -> dict:
     for stage in (stage for stage in stages if stage.name in _FLOPS):
         flops[stage.name] = flops.get(stage.name, 0.0) + _FLOPS[stage.name](stage, store)
     torch.set_num_threads(1)
-    a, b = torch.randn(2048, 96), torch.randn(384, 96)  # the largest product of these models
+    a, b = torch.randn(2048, 64), torch.randn(256, 64)  # the largest product of these models
     times = []
     for _ in range(200):
         started = time.perf_counter()
@@ -131,7 +131,7 @@ def _tokens_of_pairs(task: Path, model: Path) -> tuple[float, float]:
 def _of_policy(stage: Stage, store: Store) -> float:
     start, labels = (store.folder(stage.inputs[name]) for name in ("start", "labels"))
     table = pd.read_parquet(labels / "labels.parquet")
-    count = len(weigh(table, stage.parameters["weighting"], stage.parameters["top_percent"]))
+    count = len(weigh(table, stage.parameters["weighting"], stage.parameters.get("top_percent")))
     return 6 * count * stage.parameters["training"]["epochs"] * _of_pair(stage.inputs["reference"], start, store)
 
 

@@ -1,0 +1,170 @@
+"""The ledger: a verdict follows from an interval, and from nothing else."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from weaklib.claims import VERDICTS, ledger, load_claims, verdict
+from weaklib.parameters import RequestError, load_profile
+from weaklib.paths import ROOT
+
+ROW = {"arm": "cw", "baseline": "arm=human", "metric": "gra", "weak": "opt-tiny", "strong": "opt-small"}
+CLAIM = {
+    "id": "X1",
+    "paper": "B",
+    "source": "Fig. 0",
+    "claim": "CW beats human labels",
+    "notebook": "05_top_confidence",
+    "arm": "cw",
+    "baseline": "arm=human",
+    "metric": "gra",
+    "direction": "above",
+}
+
+
+@pytest.mark.parametrize(
+    ("direction", "low", "high", "expected"),
+    [
+        ("above", 0.1, 4, "holds"),
+        ("above", -4, -0.1, "fails"),
+        ("above", -1, 4, "undecided"),
+        ("above", 0, 4, "undecided"),  # 0 is not above 0
+        ("below", -4, -0.1, "holds"),
+        ("below", 0.1, 4, "fails"),
+        ("below", -1, 4, "undecided"),
+        ("near", -2, 2.9, "holds"),
+        ("near", 3.1, 9, "fails"),
+        ("near", -9, -3.1, "fails"),
+        ("near", -2, 3.1, "undecided"),
+        ("near", -9, 9, "undecided"),
+        ("not below", -2.9, 9, "holds"),
+        ("not below", 4, 9, "holds"),
+        ("not below", -9, -3.1, "fails"),
+        ("not below", -9, -2, "undecided"),
+    ],
+)
+def test_verdicts(direction, low, high, expected):
+    assert verdict(direction, low, high, margin=3) == expected
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """A function that writes a notebook's contrasts, as made with the profile smoke."""
+    monkeypatch.setenv("WEAKLIB_FIGURES", str(tmp_path))
+
+    def write(*rows, parameters=None, notebook="05_top_confidence"):
+        folder = tmp_path / "smoke" / notebook
+        folder.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_csv(folder / "contrasts.csv", index=False)
+        record = {"parameters": parameters or load_profile("smoke").model_dump()}
+        (folder / "figure.json").write_text(json.dumps(record))
+
+    return write
+
+
+def estimate(value, half=0.02, **more):
+    measured = {"estimate": value, "ci_low": value - half, "ci_high": value + half, "n_seeds": 2, "n_prompts": 60}
+    return ROW | measured | {"standard_error": half / 2, "freedom": 1e6} | more
+
+
+def judged(tmp_path, **changes):
+    path = tmp_path / "claims.yaml"
+    path.write_text(json.dumps([CLAIM | changes]), encoding="utf-8")
+    return ledger(load_claims(path), "smoke", load_profile("smoke")).iloc[0]
+
+
+def test_a_reversed_contrast_fails(tmp_path, written):
+    written(estimate(0.05))
+    row = judged(tmp_path)
+    assert row["verdict"] == "holds" and row["estimate"] == pytest.approx(5)  # points
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((3.04, 6.96), abs=0.01)
+    written(estimate(-0.05))
+    row = judged(tmp_path)
+    assert row["verdict"] == "fails" and "-5.0" in row["why"]
+    written(estimate(0.01))
+    assert judged(tmp_path)["verdict"] == "undecided"
+
+
+def test_only_the_named_rows_are_judged_and_several_by_their_mean(tmp_path, written):
+    other = {"arm": "weak"}, {"baseline": "arm=weak"}, {"metric": "gold_reward"}, {"strong": "qwen2-small"}
+    written(estimate(0.05), *(estimate(-0.5, **change) for change in other))
+    assert judged(tmp_path, where={"strong": "opt-small"})["estimate"] == pytest.approx(5)
+    written(estimate(0.06), estimate(-0.02, strong="qwen2-small"))
+    row = judged(tmp_path)
+    assert row["estimate"] == pytest.approx(2) and row["n_settings"] == 2
+    assert row["ci_high"] - row["ci_low"] == pytest.approx(2 * 100 * 1.96 * 0.01 / np.sqrt(2), rel=1e-3)
+
+
+def test_numbers_are_found_as_numbers(tmp_path, written):
+    written(estimate(0.05, labeled_fraction="0.2"), estimate(-0.5, labeled_fraction="mean"))
+    assert judged(tmp_path, where={"labeled_fraction": 0.2})["estimate"] == pytest.approx(5)
+    assert judged(tmp_path, where={"labeled_fraction": "mean"})["estimate"] == pytest.approx(-50)
+
+
+def test_what_was_not_run_has_no_verdict(tmp_path, written):
+    row = judged(tmp_path)
+    assert row["verdict"] == "not run" and "--only 05_top_confidence" in row["why"] and "estimate" not in row
+    written(estimate(0.05), parameters=load_profile("smoke", {"beta": 0.7}).model_dump())
+    row = judged(tmp_path)
+    assert row["verdict"] == "not run" and "other parameters" in row["why"]
+    written(estimate(0.05))
+    assert judged(tmp_path, where={"strong": "opt-huge"})["verdict"] == "not run"
+    assert judged(tmp_path, where={"task": "both"})["verdict"] == "not run"
+    written(estimate(np.nan))
+    assert judged(tmp_path)["verdict"] == "not run"
+    row = judged(tmp_path, notebook=None, note="no such data")
+    assert (row["verdict"], row["why"]) == ("not run", "no such data")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"arm": "wek"}, "claim X1: arm: unknown arm 'wek'"),
+        ({"baseline": "arm=humans"}, "claim X1: baseline: unknown arm 'humans'"),
+        ({"metric": "accuracy"}, "claim X1: metric: unknown metric 'accuracy'"),
+        ({"notebook": "15_more"}, "claim X1: unknown notebook '15_more'"),
+        ({"direction": "beside"}, "claim X1: direction: "),
+        ({"direction": "near"}, "claim X1: direction 'near' needs a margin"),
+        ({"margin": 0}, "claim X1: margin: "),
+        ({"reported": "5.2"}, "claim X1: reported: "),
+        ({"colour": "red"}, "claim X1: colour: "),
+    ],
+)
+def test_a_wrong_claim_is_named(tmp_path, change, words):
+    with pytest.raises(RequestError) as error:
+        judged(tmp_path, **change)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_id_is_of_one_claim(tmp_path):
+    (tmp_path / "claims.yaml").write_text(json.dumps([CLAIM, CLAIM]), encoding="utf-8")
+    with pytest.raises(RequestError, match="claim X1: there are two of that id"):
+        load_claims(tmp_path / "claims.yaml")
+
+
+def test_the_ledger_has_claims_of_both_papers():
+    claims = load_claims()
+    assert len(claims) >= 20 and {claim.paper for claim in claims} == {"A", "B"}
+
+
+def test_every_committed_verdict_follows_from_its_interval():
+    """Decided anew, from the numbers that stand beside it."""
+    rows = pd.read_csv(ROOT / "figures" / "sandbox" / "14_claims" / "claims.csv")
+    assert len(rows) == len(load_claims()) and set(rows["verdict"]) <= set(VERDICTS)
+    margin = rows["margin"].fillna(0)
+    low, high = rows["ci_low"], rows["ci_high"]
+    holds = pd.Series(False, index=rows.index)
+    fails = holds.copy()
+    for direction, inside, outside in (
+        ("above", low > 0, high < 0),
+        ("below", high < 0, low > 0),
+        ("near", (low > -margin) & (high < margin), (low > margin) | (high < -margin)),
+        ("not below", low > -margin, high < -margin),
+    ):
+        which = rows["direction"] == direction
+        holds |= which & inside
+        fails |= which & outside
+    expected = np.select([low.isna(), holds, fails], ["not run", "holds", "fails"], "undecided")
+    assert (rows["verdict"] == expected).all()

@@ -1,0 +1,105 @@
+"""The committed figures and tables: whole, readable, and nothing missing that looks like something."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from weaklib.files import sha256
+from weaklib.parameters import load_profile
+from weaklib.paths import ROOT
+
+FOLDER = ROOT / "figures" / "sandbox"
+FIGURES = sorted(path.with_suffix("") for path in FOLDER.glob("[01]*/*.json"))
+TABLES = sorted(FOLDER.glob("tables/*/*.tex"))
+
+# The arms that each notebook compares.
+ARMS = {
+    "00_start_here": {"human", "weak", "cw"},
+    "01_supervisor_size": {"human", "oracle", "weak"},
+    "02_student_size": {"human", "human_all", "weak", "cw"},
+    "03_model_families": {"human", "weak", "cw"},
+    "04_labeled_split": {"labeled_only", "human", "human_all", "weak", "cw"},
+    "05_top_confidence": {"human", "human_all", "top", "cw"},
+    "06_cw_po": {"human", "human_all", "weak", "cw"},
+    "07_gold_reward": {"human", "human_all", "labeled_only", "weak", "top", "cw", "oracle", "random"},
+    "08_judge": {"weak", "cw", "labeled_only"},
+    "09_tasks": {"human", "human_all", "weak", "cw"},
+    "10_feedback_quality": {"human", "weak", "matched", "mismatched", "random"},
+    "11_confidence_function": {"human", "weak", "cw", "margin", "rank", "above", "top"},
+    "12_beta": {"human", "weak", "top", "cw", "oracle"},
+    "13_label_noise": {"weak", "cw"},  # differences to human
+}
+
+
+def test_every_notebook_has_a_figure_and_a_table():
+    notebooks = set(load_profile("sandbox").notebooks)
+    assert {path.parent.name for path in FIGURES} == notebooks == {path.parent.name for path in TABLES}
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_figure_is_whole_and_not_blank(figure):
+    record = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
+    for name, digest in record["sha256"].items():
+        assert sha256(figure.parent / name) == digest
+    assert {name.rpartition(".")[2] for name in record["sha256"]} == {"svg", "pdf", "png", "csv"}
+    picture = np.asarray(Image.open(figure.with_suffix(".png")).convert("RGB"))
+    drawn = (picture < 250).any(axis=2)
+    assert 0.005 < drawn.mean() < 0.9
+    # ink in every quarter: an empty panel is a blank figure, too
+    middle = [side // 2 for side in drawn.shape]
+    quarters = [
+        drawn[rows, columns]
+        for rows in (slice(middle[0]), slice(middle[0], None))
+        for columns in (slice(middle[1]), slice(middle[1], None))
+    ]
+    assert all(quarter.mean() > 0.002 for quarter in quarters)
+    assert b"<text" in figure.with_suffix(".svg").read_bytes() or b"<path" in figure.with_suffix(".svg").read_bytes()
+    assert record["dirty"] is False and record["commit"]
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_its_data_are_tidy_and_missing_is_not_zero(figure):
+    data = pd.read_csv(figure.with_suffix(".csv"))
+    assert {"estimate", "ci_low", "ci_high", "n_seeds", "n_prompts"} <= set(data)
+    assert not data.duplicated().any() and len(data)
+    known = data.dropna(subset=["estimate", "ci_low"])
+    assert ((known["ci_low"] <= known["estimate"]) & (known["estimate"] <= known["ci_high"])).all()
+    # what was not measured has neither an estimate nor an interval; nothing measured here is 0 with an interval of 0
+    assert data.loc[data["estimate"].isna(), ["ci_low", "ci_high"]].isna().all(axis=None)
+    assert not ((known[["estimate", "ci_low", "ci_high"]] == 0).all(axis=1)).any()
+    assert (known["n_seeds"] == len(load_profile("sandbox").seeds)).all() or "gold" in data or "n_settings" in data
+
+
+@pytest.mark.parametrize("notebook", ARMS)
+def test_no_arm_is_missing(notebook):
+    found = set()
+    for path in (FOLDER / notebook).glob("*.csv"):
+        if path.stem != "contrasts":
+            found |= set(pd.read_csv(path).get("arm", pd.Series(dtype=object)).dropna())
+    assert ARMS[notebook] <= found
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_table_is_latex_in_form(table):
+    text = table.read_text(encoding="utf-8")
+    assert text.isascii() or set(re.findall(r"[^\x00-\x7f]", text)) <= set("±×σ≥")
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    columns = len(re.search(r"\\begin\{tabular\}\{([lrc]+)\}", text).group(1))
+    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert lines and all(len(re.findall(r"(?<!\\)&", line)) == columns - 1 for line in lines)
+    for line in [*lines, re.search(r"\\caption\{.*\}", text).group()]:
+        outside = re.sub(r"\$[^$]*\$", "", line)
+        assert not re.search(r"(?<!\\)[%#_$]", outside), line
+    assert not re.search(r"\bnan\b|\bNaN\b|\binf\b|None", body)
+    # the three forms say the same
+    cells = pd.read_csv(table.with_suffix(".csv"), dtype=str, keep_default_na=False)
+    assert len(cells) == len(lines) - 1 and len(cells.columns) == columns
+    markdown = [
+        line for line in table.with_suffix(".md").read_text(encoding="utf-8").splitlines() if line.startswith("|")
+    ]
+    assert len(markdown) == len(cells) + 2

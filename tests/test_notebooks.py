@@ -1,0 +1,83 @@
+"""What every notebook promises, whatever it is about."""
+
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from weaklib.parameters import load_profile
+from weaklib.paths import NOTEBOOKS, ROOT
+from weaklib.plan import stages_asked_for
+
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+def cells_of(name):
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+
+
+def test_the_profiles_run_all_of_them():
+    assert len(NAMES) == 15
+    for profile in ("smoke", "sandbox"):
+        assert load_profile(profile).notebooks == NAMES  # in their order: the ledger comes last
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_form(name):
+    cells = cells_of(name)
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    (parameters,) = (cell for cell in code if "parameters" in cell.metadata.get("tags", []))
+    namespace = {}
+    exec(parameters.source, namespace)
+    assert namespace["profile"] == "sandbox" and namespace["overrides"] == {} and namespace["seeds"] is None
+    assert f'"{name}"' in "".join(cell.source for cell in code)  # it knows its own name
+    assert code[-1].source == "study.finish()"
+    headings = [
+        line for cell in cells if cell.cell_type == "markdown" for line in re.findall("^## .*", cell.source, re.M)
+    ]
+    assert {"## What we found", "## Limits"} <= set(headings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_shows_its_committed_figure_at_its_top(name):
+    first = cells_of(name)[0].source
+    (shown,) = re.findall(r"!\[.+\]\(\.\./(figures/sandbox/.+\.png)\)", first)
+    assert (ROOT / shown).is_file() and f"/{name}/" in shown
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_stages_are_known_beforehand(name):
+    """Nothing runs, and no cell before the last that runs stages needs a result."""
+    asked = stages_asked_for(name, "smoke", {})
+    kinds = {stage.name for stage in asked}
+    assert kinds == set() if name == "14_claims" else "rewards" in kinds
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("name", NAMES)
+def test_plain_papermill_and_run_all(name, tmp_path_factory):
+    """From another folder; the second finds everything stored. One store for all, so that it is filled once."""
+    place = tmp_path_factory.mktemp("elsewhere")
+    shared = tmp_path_factory.getbasetemp()
+    folders = {f"WEAKLIB_{kind}": str(shared / kind.lower()) for kind in ("STORE", "FIGURES", "RUNS")}
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, "-m", *words], cwd=place, env=os.environ | folders, capture_output=True, text=True
+        )
+
+    source = NOTEBOOKS / f"{name}.ipynb"
+    done = run("papermill", str(source), "out.ipynb", "-p", "profile", "smoke")
+    assert done.returncode == 0, done.stderr[-2000:]
+    written = {path: path.read_bytes() for path in (shared / "figures" / "smoke").rglob("*.csv")}
+    assert any(name in str(path) for path in written)
+    # Run All has no parameters: the profile is edited, as a user does
+    edited = place / source.name
+    edited.write_text(source.read_text(encoding="utf-8").replace('profile = \\"sandbox\\"', 'profile = \\"smoke\\"'))
+    done = run("jupyter", "execute", str(edited))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {path: path.read_bytes() for path in (shared / "figures" / "smoke").rglob("*.csv")} == written
