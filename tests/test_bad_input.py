@@ -32,7 +32,7 @@ JUDGE = "reproduce --profile smoke --only 08_judge --set judge.base_url"
 TABLE = [
     # unknown names
     ("reproduce --profile smok", "unknown profile 'smok': there are hh-file, sandbox, smoke"),
-    (f"{SMOKE} --only 99_x", "unknown notebook '99_x': there are 05_top_confidence"),
+    (f"{SMOKE} --only 99_x", "unknown notebook '99_x': there are 00_start_here"),
     (f"{SMOKE} --set bta=0.1", "override bta: Extra inputs are not permitted (got 0.1)"),
     (f"{SMOKE} --set policy.epoch=1", "override policy.epoch: Extra inputs are not permitted (got 1)"),
     (f"{SMOKE} --set beta.x=1", "override beta.x: beta is not a section"),
@@ -55,7 +55,7 @@ TABLE = [
     (f"{SMOKE} --set models.weak=7", "override models.weak: Input should be a valid list (got 7)"),
     (f"{SMOKE} --set policy.batch_size=1.5", "override policy.batch_size: Input should be a valid integer", "(got 1.5)"),
     # out of range
-    (f"{SMOKE} --set max_prompt_tokens=100", "smoke.yaml:1: profile: models.pretrained_here.opt-tiny.max_position_embeddings is less than the 180"),
+    (f"{SMOKE} --set max_prompt_tokens=100", "smoke.yaml:1: profile: models.pretrained_here.opt-micro.max_position_embeddings is less than the 180"),
     (f"{SMOKE} --set top_percents=[0,130]", "override top_percents.0: Input should be greater than 0 (got 0)"),
     (f"{SMOKE} --set top_percents=[50,130]", "override top_percents.1: Input should be less than or equal to 100 (got 130)"),
     (f"{SMOKE} --set labeled_fraction=1.0", "override labeled_fraction: Input should be less than 1 (got 1.0)"),
@@ -74,6 +74,28 @@ TABLE = [
     (f"{SMOKE} --set top_percents=[]", "override top_percents: List should have at least 1 item"),
     (f"{SMOKE} --set models.weak=[opt-tiny,opt-tiny,opt-tiny]", "models: weak and strong must be of one length"),
     (f"{SMOKE} --set task.name=summarisation task.prompts=harmless", "task: prompts: harmless is for dialogue"),
+    # the sweeps of the notebooks
+    (f"{SMOKE} --set supervisors=[opt-tinny]", "model 'opt-tinny'", "not in models.pretrained_here"),
+    (f"{SMOKE} --set students=[]", "override students: List should have at least 1 item"),
+    (f"{SMOKE} --set families=[[opt-tiny]]", "override families.0: List should have at least 2 items"),
+    (f"{SMOKE} --set families=[opt-tiny]", "override families.0: Input should be a valid list (got 'opt-tiny')"),
+    (f"{SMOKE} --set families=[[opt-tiny,opt-smal]]", "model 'opt-smal'", "not in models.pretrained_here"),
+    (f"{SMOKE} --set labeled_sixteenths=[16]", "override labeled_sixteenths.0: Input should be less than or equal to 15"),
+    (f"{SMOKE} --set labeled_fractions=[0.2,0.2]", "override labeled_fractions: values repeat"),
+    (f"{SMOKE} --set objectives=[dpo,ppo]", "override objectives.1: Input should be 'dpo', 'ipo' or 'rdpo' (got 'ppo')"),
+    (f"{SMOKE} --set betas=[0]", "override betas.0: Input should be greater than 0 (got 0)"),
+    (f"{SMOKE} --set epochs=1", "override epochs: Input should be a valid list (got 1)"),
+    (f"{SMOKE} --set human_noises=[2]", "override human_noises.0: Input should be less than or equal to 1 (got 2)"),
+    (f"{SMOKE} --set human_noise=-0.1", "override human_noise: Input should be greater than or equal to 0 (got -0.1)"),
+    (f"{SMOKE} --set unlabeled_fraction=0.9", "labeled_fraction + unlabeled_fraction must be at most 1"),
+    (f"{SMOKE} --set confidence_threshold=2", "override confidence_threshold: Input should be less than or equal to 1"),
+    (f"{SMOKE} --set annotator.confidently_wrong=.nan", "override annotator.confidently_wrong: Input should be"),
+    (f"{SMOKE} --set annotator.calibrated=1", "override annotator.calibrated: Input should be a valid boolean (got 1)"),
+    (
+        f"{SMOKE} --set annotator.calibrated=true annotator.kind=implicit_reward",
+        "override annotator: calibrated: temperature scaling is for scalar heads, the annotator is implicit_reward",
+    ),
+    (f"{SMOKE} --set supervisors=null", "supervisors is required by 01_supervisor_size"),
     # null where something belongs
     (f"{SMOKE} --set seeds=", "override seeds: Input should be a valid list (got None)"),
     (f"{SMOKE} --set policy=null", "override policy: Input should be a valid dictionary", "(got None)"),

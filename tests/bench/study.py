@@ -74,6 +74,8 @@ def shared_and_naive(profile: str, store: Store) -> dict:
         naive += sum(seconds[stage.key] * ratios["base"] for stage in bases)
     shared = sum(seconds.values())
     return {
+        "stages_asked_for": sum(len(upstream(stages)) for stages in notebooks.values()),
+        "stages_run": len(everything),
         "shared_seconds": round(shared, 1),
         "naive_seconds_estimated": round(naive),
         "ratio": round(naive / shared, 2),
