@@ -4,7 +4,9 @@ Everything is checked here, before any stage runs: an unknown name, a wrong type
 :class:`RequestError` with one line that names the file or option, the key and the value.
 """
 
+import copy
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,11 @@ def parse_value(text: Any) -> Any:
 
 def read_yaml(text: str, origin: str) -> Any:
     """YAML 1.2, so that ``1e-3`` is a number and ``yes`` is not a truth value; repeated keys are errors."""
+    return copy.deepcopy(_read_yaml(text, origin))
+
+
+@cache  # a sweep reads its profile once a point, and the parser is slow
+def _read_yaml(text: str, origin: str) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:

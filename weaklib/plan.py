@@ -1,11 +1,10 @@
 """What a profile would run: the stages its notebooks ask for, those stored already, and the time the others take."""
 
+import json
 import statistics
 from collections import Counter, defaultdict
 from contextlib import redirect_stdout
 from io import StringIO
-
-import nbformat
 
 from weaklib import running
 from weaklib.parameters import load_profile, notebook_path
@@ -68,13 +67,14 @@ def as_text(planned: dict) -> str:
 
 def stages_asked_for(notebook: str, profile: str, overrides: dict) -> list[Stage]:
     """The stages that a notebook asks for: its cells up to the last one tagged ``run``, with nothing run."""
-    cells = [cell for cell in nbformat.read(notebook_path(notebook), as_version=4).cells if cell.cell_type == "code"]
-    tags = [cell.metadata.get("tags", []) for cell in cells]
+    cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    tags = [cell["metadata"].get("tags", []) for cell in cells]
     last = max(number for number, names in enumerate(tags) if "run" in names)
     namespace: dict = {}
     with running.recording() as recorded, redirect_stdout(StringIO()):
         for cell, names in zip(cells[: last + 1], tags):
-            exec(compile(cell.source, notebook, "exec"), namespace)
+            exec(compile("".join(cell["source"]), notebook, "exec"), namespace)
             if "parameters" in names:
                 namespace |= {"profile": profile, "overrides": overrides}
     return recorded
