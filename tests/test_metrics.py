@@ -19,7 +19,7 @@ from weaklib.metrics import (
     win_rate,
     wins,
 )
-from weaklib.statistics import correct_family, crossed_mean, detectable
+from weaklib.statistics import correct_family, crossed_mean, detectable, pooled
 
 
 def results(**arms) -> pd.DataFrame:
@@ -248,3 +248,34 @@ def test_reliability_curve_leaves_thin_bins_out():
     curve = reliability_curve(labels, ["weak"], "human")
     assert curve["bin"].tolist() == [0, 4] and curve["probability"].tolist() == pytest.approx([0.55, 0.95])
     assert curve["estimate"].tolist() == pytest.approx([0.55, 0.95], abs=0.1)
+
+
+def test_a_pooled_estimate_is_a_mean_of_independent_ones():
+    rows = pd.DataFrame({"arm": "cw", "estimate": [0.1, 0.3], "standard_error": [0.03, 0.04], "freedom": [4.0, 9.0]})
+    (row,) = pooled(rows.assign(n_seeds=5, n_prompts=100), ["arm"]).to_dict("records")
+    assert row["estimate"] == pytest.approx(0.2) and row["n_settings"] == 2
+    assert row["standard_error"] == pytest.approx(0.05 / 2)
+    freedom = 0.05**4 / (0.03**4 / 4 + 0.04**4 / 9)  # Welch and Satterthwaite
+    assert row["freedom"] == pytest.approx(freedom)
+    assert row["ci_high"] - 0.2 == pytest.approx(stats.t.ppf(0.975, freedom) * 0.025)
+    (alone,) = pooled(rows.head(1).assign(n_seeds=5, n_prompts=100), ["arm"]).to_dict("records")
+    assert (alone["standard_error"], alone["freedom"]) == pytest.approx((0.03, 4))
+    unknown = pooled(rows.assign(n_seeds=5, n_prompts=100, freedom=np.nan), ["arm"]).iloc[0]
+    assert unknown["ci_high"] - 0.2 == pytest.approx(1.96 * 0.025, rel=1e-3)  # as if it were normal
+
+
+def test_a_difference_to_a_setting_is_paired_within_the_others():
+    """To one value of a column that is no arm, on the same seeds and prompts, for each value of the others."""
+    rng = np.random.default_rng(0)
+    base = pd.DataFrame(
+        [(weak, seed, prompt) for weak in ("small", "large") for seed in range(3) for prompt in range(20)],
+        columns=["weak", "seed", "prompt"],
+    ).assign(arm="weak", strong="s")
+    noise = rng.normal(size=60)
+    base["gold_reward"] = np.where(base["weak"] == "small", 0.0, 0.25) + np.tile(noise, 2)
+    base["sft_gold_reward"] = 0.0
+    (row,) = difference(base, ["arm", "weak", "strong"], {"weak": "small"}, "gold_reward").to_dict("records")
+    assert row["weak"] == "large" and row["estimate"] == pytest.approx(0.25)
+    assert row["ci_high"] - row["ci_low"] == pytest.approx(0, abs=1e-9)  # the noise is shared
+    with pytest.raises(ValueError, match="missing"):
+        difference(base[(base["weak"] == "large") | (base["seed"] > 0)], ["arm", "weak", "strong"], {"weak": "small"})

@@ -95,7 +95,8 @@ def pooled(estimates: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     for name, group in estimates.groupby(by, sort=False):
         parts = (group["standard_error"] / len(group)) ** 2
         variance = parts.sum()
-        freedom = variance**2 / (parts**2 / group["freedom"]).sum() if variance else group["freedom"].sum()
+        spread = (parts**2 / group["freedom"].fillna(np.inf)).sum()
+        freedom = variance**2 / spread if spread else np.inf
         sizes = int(group["n_seeds"].min()), int(group["n_prompts"].sum())
         mean = _estimate(group["estimate"].mean(), variance, freedom, *sizes, (-np.inf, np.inf))
         rows.append(dict(zip(by, name)) | dataclasses.asdict(mean) | {"n_settings": len(group)})
