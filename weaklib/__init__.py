@@ -20,6 +20,7 @@ _MODULES = {
     "label_costs": "annotations",
     "mean_of": "metrics",
     "parameter_counts": "annotations",
+    "paired_scores": "metrics",
     "pooled": "statistics",
     "rank_agreement": "metrics",
     "reliability_curve": "metrics",

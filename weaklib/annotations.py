@@ -21,7 +21,7 @@ def weak_labels(study: Study, overrides: dict | None = None) -> pd.DataFrame:
     Returns:
         a row a pair: ``weak, strong, seed, pair, prompt, chosen, rejected, margin, confidence``; its ``decile`` of
         confidence among the labels of its annotator (1 least, 10 most); whether the label is that of the human
-        (``human``) and that of the gold reward (``truth``), and whether the human's is (``human_truth``);
+        (``human``, without the profile's ``human_noise``) and that of the gold reward (``truth``), and whether the human's is (``human_truth``);
         and ``probability``, σ(margin), with which the annotator holds its label to be the human's. ``truth`` and
         ``human_truth`` are missing where no gold reward is known or both responses have the same, margins and
         probabilities where an annotator has none.

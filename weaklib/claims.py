@@ -4,18 +4,17 @@
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import AfterValidator, Field, ValidationError
 
-from weaklib.files import sha256
 from weaklib.graph import ARMS
 from weaklib.parameters import RequestError, notebook_path, read_yaml
 from weaklib.paths import NOTEBOOKS, figures_folder
 from weaklib.profile import Profile, Section
-from weaklib.statistics import pooled
 
 # What a contrast can be in, and its unit: shares are shown in points (hundredths), gold reward and correlations as they are.
 METRICS = {
@@ -45,7 +44,7 @@ class Claim(Section):
     """One claim: ``arm`` against ``baseline`` in ``metric``, in the rows of the notebook's contrasts that ``where`` names.
 
     ``direction``: ``above`` or ``below`` 0, ``near`` 0 (by less than ``margin``), or ``not below`` (by ``margin`` or more). Margins and
-    ``reported`` differences are in the metric's unit (``METRICS``). Several rows are judged by their mean.
+    ``reported`` differences are in the metric's unit (``METRICS``). Each row is judged by itself.
     """
 
     id: str
@@ -112,29 +111,40 @@ def verdict(direction: str, low: float, high: float, margin: float = 0.0) -> str
 
 
 def ledger(claims: list[Claim], profile_name: str, profile: Profile) -> pd.DataFrame:
-    """A row a claim: its fields, ``estimate, ci_low, ci_high`` in the unit of its metric, ``n_seeds, n_prompts, n_settings``, ``verdict``, and ``why``."""
-    return pd.DataFrame([_row(claim, profile_name, profile) for claim in claims])
+    """A row for each claim and setting that it is about.
+
+    Returns:
+        the claim's fields, ``setting``, ``estimate, ci_low, ci_high`` in the unit of its metric, ``n_seeds, n_prompts``, ``verdict``, and
+        ``why``. A claim without data has one row, ``not run``.
+    """
+    rows = [row for claim in claims for row in _rows(claim, profile_name, profile)]
+    return pd.DataFrame(rows).reindex(columns=list(dict.fromkeys([*rows[0], *_MEASURED])))
 
 
-def _row(claim: Claim, profile_name: str, profile: Profile) -> dict:
-    row = claim.model_dump(exclude={"where"}) | {"unit": METRICS[claim.metric], "verdict": "not run"}
+_MEASURED = ("setting", "estimate", "ci_low", "ci_high", "n_seeds", "n_prompts", "verdict", "why")
+
+
+def _rows(claim: Claim, profile_name: str, profile: Profile) -> Iterator[dict]:
+    said = claim.model_dump(exclude={"where"}) | {"unit": METRICS[claim.metric]}
     found = _find(claim, profile_name, profile)
     if isinstance(found, str):
-        return row | {"why": found}
-    mean = pooled(found, ["arm"]).iloc[0]
-    low, estimate, high = (claim.scale * mean[column] for column in ("ci_low", "estimate", "ci_high"))
-    decided = verdict(claim.direction, low, high, claim.margin or 0.0)
-    row |= {"estimate": estimate, "ci_low": low, "ci_high": high, "n_settings": len(found), "verdict": decided}
-    row |= {"n_seeds": int(mean["n_seeds"]), "n_prompts": int(mean["n_prompts"])}
-    return row | {
-        "why": _why(
-            claim,
-            decided,
-            f"{estimate:+.1f} [{low:+.1f}, {high:+.1f}]"
-            if claim.scale > 1
-            else f"{estimate:+.2f} [{low:+.2f}, {high:+.2f}]",
-        )
-    }
+        yield said | {"verdict": "not run", "why": found}
+        return
+    form = "{:+.1f} [{:+.1f}, {:+.1f}]" if claim.scale > 1 else "{:+.2f} [{:+.2f}, {:+.2f}]"
+    for row in found.to_dict("records"):
+        estimate, low, high = (claim.scale * row[column] for column in ("estimate", "ci_low", "ci_high"))
+        decided = verdict(claim.direction, low, high, claim.margin or 0.0)
+        measured = {"estimate": estimate, "ci_low": low, "ci_high": high}
+        measured |= {"n_seeds": row["n_seeds"], "n_prompts": row["n_prompts"]}
+        why = _why(claim, decided, form.format(estimate, low, high))
+        yield said | {"setting": _setting(row)} | measured | {"verdict": decided, "why": why}
+
+
+def _setting(row: dict) -> str:
+    """The models that a row is about, and its gold reward if it compares two."""
+    pair = [str(row[column]) for column in ("weak", "strong") if pd.notna(row.get(column))]
+    named = " → ".join(pair) if set(pair) != {"mean"} else "mean"
+    return f"{named}, {row['other']}" if pd.notna(row.get("other")) else named
 
 
 def _find(claim: Claim, profile_name: str, profile: Profile) -> pd.DataFrame | str:
@@ -174,12 +184,6 @@ def _same_parameters(folder: Path, profile: Profile) -> bool:
         if {key: value for key, value in before.items() if key != "notebooks"} != now:
             return False
     return True
-
-
-def data_hashes(claims: list[Claim], profile_name: str) -> dict[str, str]:
-    """sha256 of every contrasts file that the ledger reads."""
-    files = {c.notebook: figures_folder() / profile_name / c.notebook / "contrasts.csv" for c in claims if c.notebook}
-    return {notebook: sha256(file) for notebook, file in sorted(files.items()) if file.is_file()}
 
 
 def _why(claim: Claim, decided: str, interval: str) -> str:

@@ -98,8 +98,10 @@ def arms_over(ax, rows: pd.DataFrame, x: str, categories: Sequence | None = None
 
 def shared_legend(figure: Figure, axes, columns: int) -> None:
     """One legend above the figure for what the given ``axes`` draw."""
-    handles, labels = map(sum, zip(*(ax.get_legend_handles_labels() for ax in axes)), ([], []))
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+    handles = {}
+    for ax in axes:
+        handles |= dict(zip(*reversed(ax.get_legend_handles_labels())))
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=columns)
 
 
 def percent(rows: pd.DataFrame, sign: str = "") -> pd.Series:

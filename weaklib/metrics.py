@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -36,41 +37,57 @@ def gra(results: pd.DataFrame, by: list[str], length_controlled: bool = False) -
     return _summarise(_with_wins(results), by, "win", mean)
 
 
-def difference(results: pd.DataFrame, by: list[str], baseline: str | dict, metric: str = "gra") -> pd.DataFrame:
-    """GRA, or the mean gold reward, of each arm and setting minus that of a baseline on the same seeds and prompts.
+def paired_scores(
+    results: pd.DataFrame, by: Sequence[str], baseline: str | dict, metric: str = "gra"
+) -> tuple[pd.DataFrame, tuple[float, float]]:
+    """The rows of ``results`` that are no baseline, with ``score``: theirs minus the baseline's on the same seed and prompt.
+
+    Arguments as :func:`difference`. Returns the rows and the bounds of a mean of scores.
+    """
+    fixed = {"arm": baseline} if isinstance(baseline, str) else baseline
+    same = [column for column in by if column not in ("top_percent", *fixed)] + ["seed", "prompt"]
+    scored, value = (_with_wins(results), "win") if metric == "gra" else (results, metric)
+    is_base = np.logical_and.reduce([scored[column] == wanted for column, wanted in fixed.items()])
+    base = scored.loc[is_base, [*same, value]].rename(columns={value: "base"})
+    both = scored[~is_base].merge(base, on=same, how="left", validate="many_to_one")
+    return both.assign(score=both[value] - both["base"]), (-1, 1) if metric == "gra" else (-np.inf, np.inf)
+
+
+def difference(
+    results: pd.DataFrame, by: Sequence[str], baseline: str | dict, metric: str = "gra", over: Sequence[str] = ()
+) -> pd.DataFrame:
+    """GRA, or the mean of another column, of each arm and setting minus that of a baseline on the same seeds and prompts.
 
     Args:
         baseline: the name of an arm, to be compared within each setting; or ``{column: value}``, to be compared with one value of those
             columns within each setting of the others.
-        metric: ``gra`` or ``gold_reward``.
+        metric: ``gra``, or a column such as ``gold_reward``.
+        over: columns of further settings that the mean goes over. What is averaged shares its seeds and prompts, so it is averaged
+            seed by seed and prompt by prompt.
 
     Returns:
         as :func:`gra`; the interval is that of the paired difference.
     """
-    fixed = {"arm": baseline} if isinstance(baseline, str) else baseline
-    same = [column for column in by if column not in ("top_percent", *fixed)] + ["seed", "prompt"]
-    scored, bounds = {"gra": (_with_wins(results), (-1, 1)), "gold_reward": (results, (-np.inf, np.inf))}[metric]
-    value = {"gra": "win", "gold_reward": "gold_reward"}[metric]
-    is_base = np.logical_and.reduce([scored[column] == value for column, value in fixed.items()])
-    base = scored.loc[is_base, [*same, value]].rename(columns={value: "base"})
-    both = scored[~is_base].merge(base, on=same, how="left", validate="many_to_one")
-    both["score"] = both[value] - both["base"]
-    return _summarise(both, by, "score", lambda rows: crossed_mean(_by_seed_and_prompt(rows), bounds))
+    scored, bounds = paired_scores(results, [*by, *over], baseline, metric)
+    if over:
+        scored = scored.groupby([*by, "seed", "prompt"], dropna=False, sort=False, as_index=False)["score"].mean()
+    return _summarise(scored, by, "score", lambda rows: crossed_mean(_by_seed_and_prompt(rows), bounds))
 
 
-def contrasts(results: pd.DataFrame, by: list[str], baseline: str | dict) -> pd.DataFrame:
+def contrasts(results: pd.DataFrame, by: Sequence[str], baseline: str | dict, over: Sequence[str] = ()) -> pd.DataFrame:
     """:func:`difference` in both metrics, as the ledger of claims reads them.
 
     Returns:
-        a row each with ``metric``, ``baseline`` (``arm=human``, say), the columns of ``by``, the difference, and its p value corrected
-        (Holm) for the number of differences in that metric.
+        a row each with ``metric``, ``baseline`` (``arm=human``, say), the columns of ``by``, those of ``over`` (which say ``mean``), the
+        difference, and its p value corrected (Holm) for the number of differences in that metric.
     """
     fixed = {"arm": baseline} if isinstance(baseline, str) else baseline
     name = ", ".join(f"{column}={value}" for column, value in fixed.items())
-    return pd.concat(
-        correct_family(difference(results, by, baseline, metric)).assign(metric=metric, baseline=name)
+    both = [
+        correct_family(difference(results, by, baseline, metric, over)).assign(metric=metric)
         for metric in ("gra", "gold_reward")
-    )
+    ]
+    return pd.concat(both, ignore_index=True).assign(baseline=name, **dict.fromkeys(over, "mean"))
 
 
 def win_rate(results: pd.DataFrame, by: list[str], arm: str, baseline: str) -> pd.DataFrame:
@@ -213,11 +230,12 @@ def agreement_across_seeds(labels: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _summarise(rows: pd.DataFrame, by: list[str], value: str, estimate) -> pd.DataFrame:
+def _summarise(rows: pd.DataFrame, by: Sequence[str], value: str, estimate) -> pd.DataFrame:
     if rows[value].isna().any():
         raise ValueError(f"{value} is missing in {rows[value].isna().sum()} of {len(rows)} rows")
-    groups = rows.groupby(by, dropna=False, sort=False)
-    return pd.DataFrame([dict(zip(by, name)) | dataclasses.asdict(estimate(group)) for name, group in groups])
+    groups = rows.groupby(list(by), dropna=False, sort=False)
+    found = [dict(zip(by, name)) | dataclasses.asdict(estimate(group)) for name, group in groups]
+    return pd.DataFrame(found, columns=[*by, *(field.name for field in dataclasses.fields(Estimate))])
 
 
 def _with_wins(results: pd.DataFrame) -> pd.DataFrame:

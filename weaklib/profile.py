@@ -4,6 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+# Notebooks that compare tasks of the controlled world, or change its noise and ask its truth.
+NEED_A_WORLD = ("09_tasks", "13_label_noise")
+
 
 class Section(BaseModel):
     """A part of a profile: strict types, no unknown keys, no NaN."""
@@ -12,7 +15,7 @@ class Section(BaseModel):
 
 
 def _distinct(values: list) -> list:
-    if len(set(values)) < len(values):
+    if any(value in values[:place] for place, value in enumerate(values)):
         raise ValueError("values repeat")
     return values
 
@@ -228,9 +231,9 @@ class Profile(Section):
     gold_models: dict[str, GoldModel] = {}
     judge: Judge | None = None
     confidence_threshold: Share = 0.5
-    supervisors: Models | None = None
-    students: Models | None = None
-    families: Annotated[list[Pair], Field(min_length=1)] | None = None
+    supervisors: Annotated[Models, AfterValidator(_distinct)] | None = None
+    students: Annotated[Models, AfterValidator(_distinct)] | None = None
+    families: Annotated[list[Pair], Field(min_length=1), AfterValidator(_distinct)] | None = None
     labeled_sixteenths: (
         Annotated[list[Annotated[int, Field(ge=1, le=15)]], Field(min_length=1), AfterValidator(_distinct)] | None
     ) = None
@@ -250,6 +253,8 @@ class Profile(Section):
             for key in SWEEPS.get(notebook, ()):
                 if getattr(self, key) is None:
                     raise ValueError(f"{key} is required by {notebook}")
+            if notebook in NEED_A_WORLD and self.task.kind != "world":
+                raise ValueError(f"{notebook} needs a task of the controlled world")
         return self
 
     @model_validator(mode="after")

@@ -63,7 +63,8 @@ def crossed_mean(scores: np.ndarray, bounds: tuple[float, float]) -> Estimate:
 def nested_mean(groups: list[np.ndarray], bounds: tuple[float, float]) -> Estimate:
     """Mean of scores whose units differ from seed to seed (the pairs of D_u), with a t interval on the seeds' means.
 
-    The variance is at least that of the units alone. With one seed the interval covers the units only.
+    Seeds draw their units from the same pairs, so those of two seeds are mostly the same, and more seeds are not more pairs: the
+    variance is at least that of one seed's units. With one seed the interval covers the units only.
     ``n_prompts`` is the mean number of units a seed.
 
     Args:
@@ -72,10 +73,10 @@ def nested_mean(groups: list[np.ndarray], bounds: tuple[float, float]) -> Estima
     """
     means = np.array([group.mean() for group in groups])
     units = np.mean([group.var(ddof=1) / len(group) for group in groups])
-    between = means.var(ddof=1) if len(groups) > 1 else 0.0
+    between = means.var(ddof=1) / len(groups) if len(groups) > 1 else 0.0
     size = round(np.mean([len(group) for group in groups]))
-    freedom = len(groups) - 1 if len(groups) > 1 else size - 1
-    return _estimate(means.mean(), max(units, between) / len(groups), freedom, len(groups), size, bounds)
+    freedom = len(groups) - 1 if between > units else size - 1
+    return _estimate(means.mean(), max(units, between), freedom, len(groups), size, bounds)
 
 
 def mean_of_seeds(values: list[float], size: int) -> Estimate:
@@ -87,7 +88,9 @@ def mean_of_seeds(values: list[float], size: int) -> Estimate:
 
 
 def pooled(estimates: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The mean of the ``estimate`` of several settings, one row for each group of ``by``: models or tasks that share no draw.
+    """The mean of the ``estimate`` of several tasks, one row for each group of ``by``: their prompts and models share no draw.
+
+    (What shares seeds and prompts is averaged by :func:`weaklib.metrics.difference`.)
 
     Its standard error is that of a mean of independent estimates, its degrees of freedom Welch and Satterthwaite's.
     """
@@ -110,7 +113,9 @@ def correct_family(differences: pd.DataFrame) -> pd.DataFrame:
     """
     t = (differences["estimate"] / differences["standard_error"]).abs()
     t = t.where(differences["standard_error"] > 0, np.where(differences["estimate"] == 0, 0.0, np.inf))
-    p = pd.Series(2 * stats.t.sf(t, differences["freedom"]), index=differences.index)
+    p = pd.Series(2 * stats.t.sf(t, differences["freedom"]), index=differences.index, dtype=float)
+    if p.empty:
+        return differences.assign(p_value=p, p_holm=p)
     return differences.assign(p_value=p, p_holm=multipletests(p, method="holm")[1])
 
 

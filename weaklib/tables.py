@@ -24,6 +24,7 @@ SETTING = ["arm", "weak", "strong", "top_percent"]
 HEADINGS = {
     "labeled_fraction": "D_l, share of all pairs",
     "unlabeled_fraction": "D_u, share of all pairs",
+    "design": "design",
     "objective": "objective",
     "task": "task",
     "beta": "β",
