@@ -50,7 +50,8 @@ def paired_scores(
     is_base = np.logical_and.reduce([scored[column] == wanted for column, wanted in fixed.items()])
     base = scored.loc[is_base, [*same, value]].rename(columns={value: "base"})
     both = scored[~is_base].merge(base, on=same, how="left", validate="many_to_one")
-    return both.assign(score=both[value] - both["base"]), (-1, 1) if metric == "gra" else (-np.inf, np.inf)
+    both["score"] = both[value] - both.pop("base")
+    return both, (-1, 1) if metric == "gra" else (-np.inf, np.inf)
 
 
 def difference(
