@@ -19,7 +19,7 @@ from weaklib.metrics import (
     win_rate,
     wins,
 )
-from weaklib.statistics import correct_family, crossed_mean, detectable, pooled
+from weaklib.statistics import correct_family, crossed_mean, detectable, nested_mean, pooled
 
 
 def results(**arms) -> pd.DataFrame:
@@ -279,3 +279,13 @@ def test_a_difference_to_a_setting_is_paired_within_the_others():
     assert row["ci_high"] - row["ci_low"] == pytest.approx(0, abs=1e-9)  # the noise is shared
     with pytest.raises(ValueError, match="missing"):
         difference(base[(base["weak"] == "large") | (base["seed"] > 0)], ["arm", "weak", "strong"], {"weak": "small"})
+
+
+def test_seeds_that_draw_from_the_same_pairs_are_not_more_pairs():
+    """Coverage of the interval when every seed sees 70% of the same 500 pairs, whose labels are what they are."""
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(300):
+        right = (rng.random(500) < 0.6).astype(float)
+        estimate = nested_mean([right[rng.permutation(500)[:350]] for _ in range(5)], (0, 1))
+        covered += estimate.ci_low <= 0.6 <= estimate.ci_high
+    assert 0.93 <= covered / 300
