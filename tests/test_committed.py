@@ -19,7 +19,7 @@ TABLES = sorted(FOLDER.glob("tables/*/*.tex"))
 # The arms that each notebook compares.
 ARMS = {
     "00_start_here": {"human", "weak", "cw"},
-    "01_supervisor_size": {"human", "oracle", "weak"},
+    "01_supervisor_size": {"human", "oracle", "simulated judge", "opt-micro", "opt-tiny", "opt-small", "opt-large"},
     "02_student_size": {"human", "human_all", "weak", "cw"},
     "03_model_families": {"human", "weak", "cw"},
     "04_labeled_split": {"labeled_only", "human", "human_all", "weak", "cw"},
@@ -79,7 +79,8 @@ def test_no_arm_is_missing(notebook):
     found = set()
     for path in (FOLDER / notebook).glob("*.csv"):
         if path.stem != "contrasts":
-            found |= set(pd.read_csv(path).get("arm", pd.Series(dtype=object)).dropna())
+            data = pd.read_csv(path)
+            found |= {name for column in ("arm", "labeller") if column in data for name in data[column].dropna()}
     assert ARMS[notebook] <= found
 
 
