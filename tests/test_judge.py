@@ -422,6 +422,7 @@ def test_the_notebook_runs_against_a_real_server_and_the_key_is_nowhere(
     monkeypatch.delenv("WEAKLIB_SCHEDULER", raising=False)
     folders = [part for name in ("store", "runs", "figures") for part in (f"--{name}", str(tmp_path / name))]
     small = ["seeds=[0]", "models.weak=opt-tiny", "models.strong=opt-small", "judge.prompts=2", "judge.repeats=1"]
+    small.append("learning_rate=0.01")  # policies that say the same are ties that nobody is asked about
     server = [f"judge.base_url={transformers_serve}", f"judge.model={chat_model}", "judge.max_tokens=4"]
     command = [sys.executable, "-m", "weaklib", "reproduce", "--profile", "smoke", "--only", "08_judge", *folders]
     done = subprocess.run([*command, "--set", *small, *server], capture_output=True, text=True)

@@ -209,7 +209,7 @@ def test_plain_papermill_with_a_mistake_fails_at_once(place, parameters, line):
         (["--set", "bta=0.1"], "weaklib: override bta: Extra inputs are not permitted (got 0.1)"),
         (["--set", "beta"], "weaklib: --set beta: KEY=VALUE is needed"),
         (["--profile", "smok"], "weaklib: unknown profile 'smok': there are"),
-        (["--only", "05_top"], "weaklib: unknown notebook '05_top': there are 05_top_confidence"),
+        (["--only", "05_top"], "weaklib: unknown notebook '05_top': there are 00_start_here"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_2(place, arguments, line):

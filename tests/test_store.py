@@ -48,8 +48,8 @@ def recomputed(before, after) -> set[str]:
 def test_a_changed_helper_recomputes_who_uses_it(copied_package):
     before = fingerprints()
     change(copied_package / "losses.py", "/ 2)", "/ 3)")
-    # losses is imported by labels, which write the judge's, too, and by policy and annotator through the trainers
-    assert recomputed(before, fingerprints()) == {"annotator", "judge_labels", "labels", "policy"}
+    # losses is imported by labels, which write the judge's, too, and by policy, annotator and temperature through the trainers
+    assert recomputed(before, fingerprints()) == {"annotator", "judge_labels", "labels", "policy", "temperature"}
 
 
 def test_a_changed_helper_of_a_helper_recomputes(copied_package):
