@@ -57,7 +57,6 @@ def test_a_figure_is_whole_and_not_blank(figure):
         for columns in (slice(middle[1]), slice(middle[1], None))
     ]
     assert all(quarter.mean() > 0.002 for quarter in quarters)
-    assert b"<text" in figure.with_suffix(".svg").read_bytes() or b"<path" in figure.with_suffix(".svg").read_bytes()
     assert record["dirty"] is False and record["commit"]
 
 
@@ -71,7 +70,7 @@ def test_its_data_are_tidy_and_missing_is_not_zero(figure):
     # what was not measured has neither an estimate nor an interval; nothing measured here is 0 with an interval of 0
     assert data.loc[data["estimate"].isna(), ["ci_low", "ci_high"]].isna().all(axis=None)
     assert not ((known[["estimate", "ci_low", "ci_high"]] == 0).all(axis=1)).any()
-    assert (known["n_seeds"] == len(load_profile("sandbox").seeds)).all() or "gold" in data or "n_settings" in data
+    assert (known["n_seeds"] == len(load_profile("sandbox").seeds)).all()
 
 
 @pytest.mark.parametrize("notebook", ARMS)

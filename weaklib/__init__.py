@@ -14,6 +14,7 @@ _MODULES = {
     "correct_family": "statistics",
     "detectable": "statistics",
     "difference": "metrics",
+    "gain": "metrics",
     "gold_gap": "metrics",
     "gold_model_labels": "annotations",
     "gra": "metrics",

@@ -98,6 +98,12 @@ def load_claims(path: Path = NOTEBOOKS / "claims.yaml") -> list[Claim]:
     return claims
 
 
+def data_files(claims: list[Claim], profile_name: str) -> list[Path]:
+    """The contrasts that the claims are judged by, those that are there."""
+    folders = {claim.notebook: figures_folder() / profile_name / claim.notebook for claim in claims if claim.notebook}
+    return [folder / "contrasts.csv" for folder in folders.values() if (folder / "contrasts.csv").is_file()]
+
+
 def verdict(direction: str, low: float, high: float, margin: float = 0.0) -> str:
     """``holds``, ``fails`` or ``undecided``, by whether the interval [``low``, ``high``] lies wholly where the claim says, or wholly elsewhere."""
     if direction == "below":

@@ -9,7 +9,7 @@ import pandas as pd
 
 from weaklib import graph
 from weaklib.figures import ARM_NAMES, percent
-from weaklib.metrics import difference, mean_of
+from weaklib.metrics import difference, gain
 from weaklib.profile import Profile
 from weaklib.statistics import Estimate, nested_mean
 from weaklib.study import Study
@@ -157,11 +157,6 @@ def examples(labels: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def gains(results: pd.DataFrame) -> pd.DataFrame:
-    """Each arm's mean gain in gold reward over its start, [A]'s untrained policy."""
-    return mean_of(results.assign(gain=results["gold_reward"] - results["sft_gold_reward"]), ["arm", *PAIR], "gain")
-
-
 def label_findings(labels: pd.DataFrame) -> list[str]:
     """Sentences on who is right where weak and human labels differ, and whether confidence tells."""
     sentences = [
@@ -188,7 +183,7 @@ def label_findings(labels: pd.DataFrame) -> list[str]:
 
 def arm_findings(results: pd.DataFrame) -> list[str]:
     """Sentences on [A]'s claim that even mismatched labels help, and on what matched ones gain by leaving those out."""
-    start = gains(results)
+    start = gain(results, ["arm", *PAIR])
     verdicts = "this holds here", "here they lower it", "this is not shown here"
     sentences = [
         f"[A]: even mismatched labels raise the gold reward over the untrained policy; {_verdict(row, *verdicts)}: {plain(row, '+')}."

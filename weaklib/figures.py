@@ -96,6 +96,24 @@ def arms_over(ax, rows: pd.DataFrame, x: str, categories: Sequence | None = None
         ax.set_xticks(range(len(categories)), categories)
 
 
+def gain_against_kl(ax, gain: pd.DataFrame, kl: pd.DataFrame, by: Sequence[str]) -> None:
+    """Each arm's ``estimate`` of gain against that of its distance from the start, both with intervals; settings of an arm are joined.
+
+    Args:
+        gain, kl: a row an arm and setting, named by the columns ``by``.
+    """
+    both = gain.merge(kl, on=list(by), suffixes=("", "_kl"))
+    for arm in [arm for arm in ARMS if (both["arm"] == arm).any()]:
+        rows = both[both["arm"] == arm]
+        y, x = (
+            [rows[f"estimate{end}"] - rows[f"ci_low{end}"], rows[f"ci_high{end}"] - rows[f"estimate{end}"]]
+            for end in ("", "_kl")
+        )
+        ax.errorbar(rows["estimate_kl"], rows["estimate"], xerr=x, yerr=y, marker="o", capsize=2, **arm_style(arm))
+    ax.axhline(0, color="0.6", linewidth=0.8, linestyle=":")
+    ax.set_xlabel("KL from the start (nats a response)")
+
+
 def shared_legend(figure: Figure, axes, columns: int) -> None:
     """One legend above the figure for what the given ``axes`` draw."""
     handles = {}

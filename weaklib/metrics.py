@@ -109,6 +109,11 @@ def gold_gap(results: pd.DataFrame, by: list[str], arm: str, baseline: str) -> p
     return both.assign(gap=both["gold_reward"] - both["sft_gold_reward"])
 
 
+def gain(results: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Mean gain in gold reward over the supervised start, [A]'s untrained policy. Arguments and result as :func:`gra`."""
+    return mean_of(results.assign(gain=results["gold_reward"] - results["sft_gold_reward"]), by, "gain")
+
+
 def mean_of(rows: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
     """The mean of ``column`` over seeds and prompts, one row for each group of ``by``; result as :func:`gra`."""
     anything = (-np.inf, np.inf)

@@ -77,6 +77,7 @@ class Study:
         self.store = Store(store_folder())
         self.outputs: list[Path] = []
         self._stages: dict[str, Stage] = {}
+        self._read: dict[str, str] = {}
         figures.use_style()
         print(f"{notebook}, profile {self.profile_name}: {self.profile.title}, seeds {self.profile.seeds}")
 
@@ -202,6 +203,10 @@ class Study:
         folder = figures_folder() / self.profile_name / self.notebook
         self.outputs.append(figures.save_csv(contrasts, folder, "contrasts"))
 
+    def reads(self, files: Iterable[Path]) -> None:
+        """Counts data of other notebooks as used by this one: their hashes are part of its key and provenance."""
+        self._read |= {f"{path.parent.name}/{path.name}": sha256(path) for path in files}
+
     def save_table(self, frame: pd.DataFrame, name: str, caption: str) -> None:
         """Writes ``figures/PROFILE/tables/NOTEBOOK/NAME.{md,tex,csv}``."""
         folder = figures_folder() / self.profile_name / "tables" / self.notebook
@@ -230,7 +235,7 @@ class Study:
 
     def _key(self) -> str:
         """One key for everything the notebook has used."""
-        return hashlib.sha256(" ".join(sorted(self._stages)).encode()).hexdigest()[:24]
+        return hashlib.sha256(" ".join(sorted([*self._stages, *self._read.values()])).encode()).hexdigest()[:24]
 
     def _provenance(self, caption: str, files: list[Path]) -> dict:
         return {
@@ -241,6 +246,7 @@ class Study:
             "task_counts": self.counts(),
             "key": self._key(),
             "stages": sorted(map(str, self._stages.values())),
+            "read": self._read,
             **_code_version(),
             "python": ".".join(map(str, sys.version_info[:3])),
             "packages": {name: version(name) for name in PACKAGES},

@@ -9,6 +9,7 @@ from weaklib.metrics import (
     agreement_across_seeds,
     calibration_error,
     difference,
+    gain,
     gra,
     mean_of,
     share_correct,
@@ -23,17 +24,12 @@ SETTING = ["arm", "weak", "strong", "top_percent"]
 # How a sweep's column is headed where people read it.
 HEADINGS = {
     "labeled_fraction": "D_l, share of all pairs",
-    "unlabeled_fraction": "D_u, share of all pairs",
     "design": "design",
-    "objective": "objective",
     "task": "task",
     "beta": "β",
-    "learning_rate": "learning rate",
     "policy.epochs": "epochs",
     "human_noise": "human labels replaced by a coin",
-    "confidence_threshold": "least confidence",
     "annotator.kind": "annotator",
-    "annotator.calibrated": "calibrated",
     "annotator.confidently_wrong": "confidently wrong",
 }
 
@@ -162,8 +158,7 @@ def gold_accuracy(labels: pd.DataFrame, correct: str) -> pd.DataFrame:
 def gain_and_kl(results: pd.DataFrame, kl: pd.DataFrame, sweep: Sequence[str] = ()) -> tuple[pd.Series, pd.Series]:
     """Mean gain in gold reward over SFT and mean KL from it, in the order of :func:`arm_table`, as text with intervals."""
     by = [*SETTING, *sweep]
-    gain = mean_of(results.assign(gain=results["gold_reward"] - results["sft_gold_reward"]), by, "gain")
-    both = gain.merge(mean_of(kl, by, "log_ratio"), on=by, suffixes=("", "_kl"))
+    both = gain(results, by).merge(mean_of(kl, by, "log_ratio"), on=by, suffixes=("", "_kl"))
     both = both.assign(pair=both["weak"] + " → " + both["strong"]).sort_values("pair", kind="stable", ignore_index=True)
 
     def text(end: str) -> pd.Series:
