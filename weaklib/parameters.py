@@ -128,7 +128,7 @@ def _set(values: dict, dotted: str, value: Any) -> None:
 def _one_line(error: ValidationError, path: Path, overrides: dict) -> str:
     first = error.errors(include_url=False)[0]
     # pydantic names the chosen kind of task as a step of the path; a user's key has no such step
-    steps = [step for step in first["loc"] if step not in ("world", "file")]
+    steps = [step for step in first["loc"] if step not in ("world", "file", "dataset")]
     key = ".".join(map(str, steps)) or "profile"
     given = any(key == k or key.startswith(f"{k}.") or k.startswith(f"{key}.") for k in overrides)
     where = f"override {key}" if given else f"{path}:{_line(path, steps)}: {key}"

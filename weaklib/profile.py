@@ -88,12 +88,43 @@ class FileTask(Section):
         return self
 
 
+class Expected(Section):
+    """What a dataset holds after its filter: how the plan counts tokens without a download."""
+
+    pairs: PositiveInt
+    prompt_tokens: PositiveFloat  # mean, of a prompt
+    response_tokens: PositiveFloat  # mean, of a response
+
+
+class DatasetTask(Section):
+    """Preference pairs of a published dataset, by hub id or from a copy of its repository."""
+
+    kind: Literal["dataset"]
+    name: Literal["hh-rlhf", "tldr", "ultrafeedback"]
+    parts: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)] | None = None  # folders of hh-rlhf
+    source: str  # hub id, or a folder
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None  # the hub's commit
+    max_tokens: PositiveInt  # pairs with a longer dialogue are left out
+    tokenizer: str  # whose tokens are counted: a model's folder or hub id
+    max_pairs: PositiveInt | None = None  # no more than so many, drawn by the seed
+    on_bad_row: Literal["error", "drop"] = "drop"
+    demonstrations: Literal["separate", "chosen"] = "separate"
+    demonstrations_share: Share = 0.0
+    proxy_share: Share = 0.0
+    test_prompts: PositiveInt  # of the dataset's own test split
+    expected: Expected
+    seed: Seed = 0
+
+
 class ModelChoice(Section):
     """Which base models: names of ``pretrained_here``, local folders, or hub ids."""
 
     weak: Models
     strong: Models
     proxy: str | None = None
+    gold: str | None = None  # the one of gold_models that is the task's own gold reward, where no truth is known
+    # hub id → the commit that is taken
+    revisions: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]] = {}
     # name → the configuration from which a model is made and pre-trained here, in transformers' own terms
     pretrained_here: dict[str, dict[str, Any]] = {}
 
@@ -117,10 +148,20 @@ class ModelChoice(Section):
         return list(zip(*(models * count if len(models) == 1 else models for models in (self.weak, self.strong))))
 
 
+class Lora(Section):
+    """Low-rank adapters instead of all weights (Hu et al. 2021), in ``peft``'s terms."""
+
+    rank: PositiveInt
+    alpha: PositiveFloat
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
+
+
 class Training(Section):
     epochs: PositiveFloat
     batch_size: PositiveInt
     learning_rate: PositiveFloat
+    lora: Lora | None = None
 
 
 class Pretraining(Training):
@@ -142,6 +183,7 @@ class Annotator(Training):
 class PolicyTraining(Section):
     epochs: PositiveFloat
     batch_size: PositiveInt
+    lora: Lora | None = None
 
 
 class GoldModel(Section):
@@ -202,6 +244,20 @@ class Sampling(Section):
     temperature: PositiveFloat
     max_new_tokens: PositiveInt
     batch_tokens: PositiveInt
+    engine: Literal["transformers", "vllm"] = "transformers"
+    shard_prompts: PositiveInt | None = None  # a stopped stage goes on after the last finished shard
+
+
+class Hardware(Section):
+    """How the stages of large models run; the defaults are those of small ones on a CPU."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    compile: bool = False  # torch.compile of the network in training
+    checkpoint_steps: PositiveInt | None = None  # a stopped training goes on from its last checkpoint
+    tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    gpus: PositiveInt = 1  # of a training stage; more than one is launched by accelerate
+    strategy: Literal["ddp", "fsdp", "deepspeed"] = "ddp"
 
 
 class Profile(Section):
@@ -209,9 +265,11 @@ class Profile(Section):
 
     title: str
     notebooks: Annotated[list[str], Field(min_length=1)]
-    task: Annotated[WorldTask | FileTask, Field(discriminator="kind")]
+    task: Annotated[WorldTask | FileTask | DatasetTask, Field(discriminator="kind")]
     models: ModelChoice
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+    hardware: Hardware = Hardware()
+    dialogue: Literal["plain", "chat"] = "plain"  # how a prompt is put to a model: HH-RLHF's form, or its chat template
     seeds: Seeds
     labeled_fraction: Part
     unlabeled_fraction: Part | None = None
@@ -264,9 +322,12 @@ class Profile(Section):
         return self
 
     @model_validator(mode="after")
-    def proxy_where_there_is_no_gold(self):
-        if self.task.kind == "file" and self.models.proxy is None:
-            raise ValueError("models.proxy is required: a file has no gold reward")
+    def a_gold_reward_is_named(self):
+        gold = self.models.gold
+        if gold is not None and gold not in self.gold_models:
+            raise ValueError(f"models.gold: {gold} is not one of gold_models")
+        if self.task.kind != "world" and self.models.proxy is None and gold is None:
+            raise ValueError(f"models.proxy is required: a {self.task.kind} has no gold reward")
         return self
 
     @model_validator(mode="after")

@@ -21,11 +21,15 @@ PACKAGE = Path(__file__).parent
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """``run(out, **inputs, **parameters)`` of ``weaklib.stages.NAME``, where each input is another stage's folder."""
+    """``run(out, **inputs, **parameters, **execution)`` of ``weaklib.stages.NAME``, where each input is another stage's folder.
+
+    ``execution`` is what does not change the artifact and so is no part of its key: checkpoints, shards, loss trackers.
+    """
 
     name: str
     inputs: dict[str, "Stage"] = field(default_factory=dict)
     parameters: dict = field(default_factory=dict)
+    execution: dict = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -54,6 +58,7 @@ class Stage:
             "shape": self.shape,
             "inputs": {name: str(stage) for name, stage in self.inputs.items()},
             "parameters": self.parameters,
+            "execution": self.execution,
             "code": fingerprint(f"weaklib.stages.{self.name}"),
             "libraries": library_versions(),
         }

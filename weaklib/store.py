@@ -55,6 +55,7 @@ class Store:
                     aside,
                     **{name: self.root / folder for name, folder in stage["inputs"].items()},
                     **stage["parameters"],
+                    **stage["execution"],
                 )
                 record = stage | {"seconds": round(time.perf_counter() - started, 2)}
                 (aside / "stage.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
