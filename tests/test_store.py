@@ -123,6 +123,31 @@ def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
     assert not list(tmp_path.glob(".partial/*/"))
 
 
+GOES_ON_STAGE = """
+from weaklib.scratch import scratch
+def run(out, *, stops):
+    steps = sorted(scratch(out).iterdir())
+    (scratch(out) / f"step-{len(steps)}").write_text("done")
+    if len(steps) < stops:
+        raise OSError("no power")
+    (out / "steps.json").write_text(str(len(steps)))
+"""
+
+
+def test_scratch_outlives_an_error_and_goes_when_the_stage_is_done(tmp_path, monkeypatch):
+    import weaklib.stages
+
+    (tmp_path / "goes_on.py").write_text(GOES_ON_STAGE)
+    monkeypatch.setattr(weaklib.stages, "__path__", [*weaklib.stages.__path__, str(tmp_path)])
+    store, stage = Store(tmp_path / "store"), Stage("goes_on", parameters={"stops": 2})
+    for _ in range(2):
+        with pytest.raises(OSError, match="no power"):
+            store.compute(stage.describe())
+    store.compute(stage.describe())
+    assert (store.folder(stage) / "steps.json").read_text() == "2"
+    assert {path.name for path in (store.root / ".partial").iterdir()} == {f"{stage.key}.lock"}
+
+
 SLOW_STAGE = """
 import time
 def run(out, *, log):

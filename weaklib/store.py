@@ -1,7 +1,8 @@
 """The store: each stage's artifact in a folder named by its key, whole or absent.
 
 An artifact holds files of the ecosystem's formats (``from_pretrained`` folders, parquet, JSON) and a ``stage.json``
-that says what made it. It is written aside and renamed when complete, so a stopped run leaves nothing half-written.
+that says what made it. It is written aside and renamed when complete, so a stopped run leaves nothing half-written; what
+a stage put into its scratch (:mod:`weaklib.scratch`) stays beside until the stage is done.
 """
 
 import importlib
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from weaklib.scratch import scratch_of
 from weaklib.stage import Stage, fingerprint
 
 
@@ -61,5 +63,6 @@ class Store:
                 (aside / "stage.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 aside.rename(target)
+                shutil.rmtree(scratch_of(aside), ignore_errors=True)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)

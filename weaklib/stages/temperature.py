@@ -1,7 +1,6 @@
 """temperature: by what an annotator's margins have to be divided for σ(margin) to be the share of its labels that are right."""
 
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from weaklib.scalar_head import rewards_of_pairs
+from weaklib.scratch import scratch
 from weaklib.stages import annotator
 
 HELD_OUT = 0.2  # of D_l
@@ -22,13 +22,13 @@ def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, se
     """
     known = pd.read_parquet(labels / "labels.parquet")
     held_out = known["prompt"].isin(pd.Series(known["prompt"].unique()).sample(frac=HELD_OUT, random_state=seed))
-    with tempfile.TemporaryDirectory() as scratch:
-        rest = Path(scratch) / "labels"
-        rest.mkdir()
-        known[~held_out].to_parquet(rest / "labels.parquet", index=False)
-        annotator.run(Path(scratch), base=base, labels=rest, training=training, limits=limits, seed=seed, device=device)
-        shown = known[held_out].rename(columns={"chosen": "response_a", "rejected": "response_b"})
-        of_chosen, of_rejected = rewards_of_pairs(Path(scratch), shown, limits, training["batch_tokens"], device)
+    rest, second = scratch(out) / "labels", scratch(out) / "annotator"
+    for folder in (rest, second):
+        folder.mkdir(exist_ok=True)
+    known[~held_out].to_parquet(rest / "labels.parquet", index=False)
+    annotator.run(second, base=base, labels=rest, training=training, limits=limits, seed=seed, device=device)
+    shown = known[held_out].rename(columns={"chosen": "response_a", "rejected": "response_b"})
+    of_chosen, of_rejected = rewards_of_pairs(second, shown, limits, training["batch_tokens"], device)
     (out / "temperature.json").write_text(
         json.dumps({"temperature": fit(of_chosen - of_rejected)}) + "\n", encoding="utf-8"
     )
