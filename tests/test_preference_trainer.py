@@ -8,11 +8,12 @@ from transformers import AutoModelForSequenceClassification
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from weaklib import graph
-from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs, trainer_settings
+from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
 from weaklib.parameters import load_profile
 from weaklib.preference_trainer import BradleyTerryTrainer, BucketSampler, WeightedDPOTrainer
 from weaklib.stages.policy import weigh
 from weaklib.text_trainer import TextTrainer
+from weaklib.training import trainer_settings
 
 TRL_NAMES = {"dpo": "sigmoid", "ipo": "ipo", "rdpo": "robust"}
 PAIRS = 8

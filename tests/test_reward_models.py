@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from weaklib.reward_models import messages, rewards
+from weaklib.dialogue import messages
+from weaklib.reward_models import rewards
 from weaklib.stages.base import train_tokenizer
 
 PROMPTS = [

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from weaklib.files import sha256
-from weaklib.profile import Profile, Training
+from weaklib.profile import PolicyTraining, Profile, Training
 from weaklib.stage import Stage
 
 
@@ -64,10 +64,12 @@ def split(p: Profile, seed: int) -> Stage:
 def base(p: Profile, model: str) -> Stage:
     """The base model called ``model``: pre-trained here where the profile says how, else a local folder or hub id."""
     if model in p.models.pretrained_here:
-        parameters = {"pretraining": p.pretraining.model_dump(), "device": p.device, "seed": 0}
+        parameters = {"pretraining": _training(p, p.pretraining), "device": p.device, "seed": 0}
         parameters |= {"max_tokens": p.max_prompt_tokens + p.max_response_tokens}
-        return Stage("base", {"task": task(p)}, {"model": p.models.pretrained_here[model], **parameters})
-    return Stage("base", parameters=_outside(model))
+        parameters |= {"model": p.models.pretrained_here[model]}
+        return Stage("base", {"task": task(p)}, parameters, _execution(p))
+    precision = {} if p.hardware.precision == "float32" else {"precision": p.hardware.precision}
+    return Stage("base", parameters=_outside(p, model) | precision)
 
 
 def annotator(p: Profile, weak: str, seed: int) -> Stage:
@@ -94,8 +96,8 @@ def temperature(p: Profile, weak: str, seed: int) -> Stage:
 def annotator_start(p: Profile, weak: str, seed: int) -> Stage:
     """``weak`` fine-tuned on the chosen responses of D_l, the reference of [A]'s implicit reward."""
     inputs = {"base": base(p, weak), "labels": labels(p, "human", "labeled", seed)}
-    parameters = {"training": p.sft.model_dump(), "limits": _limits(p), "seed": seed, "device": p.device}
-    return Stage("sft", inputs, parameters)
+    parameters = {"training": _training(p, p.sft), "limits": _limits(p), "seed": seed, "device": p.device}
+    return Stage("sft", inputs, parameters, _execution(p))
 
 
 def proxy(p: Profile) -> Stage:
@@ -130,8 +132,8 @@ def labels(p: Profile, by: str, part: str, seed: int | None = None, weak: str | 
 
 
 def sft(p: Profile, strong: str, seed: int) -> Stage:
-    parameters = {"training": p.sft.model_dump(), "limits": _limits(p), "seed": seed, "device": p.device}
-    return Stage("sft", {"base": base(p, strong), "task": task(p)}, parameters)
+    parameters = {"training": _training(p, p.sft), "limits": _limits(p), "seed": seed, "device": p.device}
+    return Stage("sft", {"base": base(p, strong), "task": task(p)}, parameters, _execution(p))
 
 
 def reference(p: Profile, strong: str, seed: int) -> Stage:
@@ -145,7 +147,7 @@ def policy(p: Profile, arm: Arm, weak: str, strong: str, seed: int, top_percent:
         "labels": labels(p, arm.labels, arm.part, seed, weak),
         "reference": reference(p, strong, seed),
     }
-    training = p.policy.model_dump() | {"learning_rate": p.learning_rate, "batch_tokens": p.batch_tokens}
+    training = _training(p, p.policy) | {"learning_rate": p.learning_rate, "batch_tokens": p.batch_tokens}
     if arm.weighting == "above":
         return _policy(p, inputs, training, p.objective, seed, "above", threshold=p.confidence_threshold)
     if arm.weighting == "top" and top_percent < 100:
@@ -160,7 +162,7 @@ def gold_model(p: Profile, name: str) -> Stage:
     parameters = {"name": p.task.name, "prompts": p.task.prompts, "pairs": gold.pairs, "seed": p.task.seed}
     pairs = Stage("gold_pairs", {"task": task(p)}, parameters)
     truth = Stage("labels", {"task": pairs}, {"by": "oracle", "part": "all"})
-    return _scalar_head(p, gold.model, truth, 0, gold.training.model_dump())
+    return _scalar_head(p, gold.model, truth, 0, _training(p, gold.training))
 
 
 def gold_labels(p: Profile, name: str) -> Stage:
@@ -178,9 +180,14 @@ def responses(p: Profile, model: Stage, seed: int, part: str = "test") -> Stage:
 def rewards(p: Profile, model: Stage, seed: int, part: str = "test", gold: str | None = None) -> Stage:
     """Gold rewards of the responses of ``model``: the task's own (the truth, or a proxy of it), or those of the gold model ``gold``."""
     answers = responses(p, model, seed, part)
+    gold = gold or p.models.gold
     if gold is not None and p.gold_models[gold].model not in p.models.pretrained_here:
         parameters = p.gold_models[gold].model_dump(include={"format", "output"})
-        parameters |= {"model": _outside(p.gold_models[gold].model), "batch_tokens": p.batch_tokens, "device": p.device}
+        parameters |= {
+            "model": _outside(p, p.gold_models[gold].model),
+            "batch_tokens": p.batch_tokens,
+            "device": p.device,
+        }
         return Stage("rewards", {"responses": answers}, parameters)
     if gold is None and p.task.kind == "world":
         return Stage("rewards", {"responses": answers}, {"world": p.task.name})
@@ -215,7 +222,7 @@ def _policy(
         "seed": seed,
         "device": p.device,
     }
-    return Stage("policy", inputs, parameters)
+    return Stage("policy", inputs, parameters, _execution(p))
 
 
 def judge_labels(p: Profile, part: str, seed: int, repeat: int) -> Stage:
@@ -237,19 +244,33 @@ def _judge_labels(p: Profile, inputs: dict[str, Stage], part: str, seed: int, re
 def _scalar_head(p: Profile, model: str, labels: Stage, seed: int, training: dict | None = None) -> Stage:
     training = training | {"batch_tokens": p.batch_tokens} if training else _annotator_training(p)
     parameters = {"training": training, "limits": _limits(p), "seed": seed, "device": p.device}
-    return Stage("annotator", {"base": base(p, model), "labels": labels}, parameters)
+    return Stage("annotator", {"base": base(p, model), "labels": labels}, parameters, _execution(p))
 
 
 def _annotator_training(p: Profile) -> dict:
-    return p.annotator.model_dump(include=set(Training.model_fields)) | {"batch_tokens": p.batch_tokens}
+    return _training(p, p.annotator) | {"batch_tokens": p.batch_tokens}
 
 
-def _outside(model: str) -> dict:
-    """A model that is not made here: its folder and the hash of its files, or its hub id."""
+def _training(p: Profile, section: Training | PolicyTraining) -> dict:
+    """A section's settings and those of the hardware that change the weights, without what is not used."""
+    settings = section.model_dump(include={*Training.model_fields, "vocabulary"}, exclude_none=True)
+    if p.hardware.precision != "float32":
+        settings["precision"] = p.hardware.precision
+    return settings | ({"compile": True} if p.hardware.compile else {})
+
+
+def _execution(p: Profile) -> dict:
+    return p.hardware.model_dump(
+        include={"checkpoint_steps", "tracker", "gradient_checkpointing"}, exclude_defaults=True
+    )
+
+
+def _outside(p: Profile, model: str) -> dict:
+    """A model that is not made here: its folder and the hash of its files, or its hub id and commit."""
     folder = Path(model).expanduser()
     if folder.is_dir():
         return {"model": str(folder.absolute()), "revision": _folder_hash(folder)}
-    return {"model": model}
+    return {"model": model, "revision": p.models.revisions[model]}
 
 
 def _scoring(p: Profile) -> dict:
@@ -257,7 +278,8 @@ def _scoring(p: Profile) -> dict:
 
 
 def _limits(p: Profile) -> dict:
-    return {"max_prompt_tokens": p.max_prompt_tokens, "max_response_tokens": p.max_response_tokens}
+    lengths = {"max_prompt_tokens": p.max_prompt_tokens, "max_response_tokens": p.max_response_tokens}
+    return lengths | ({"dialogue": p.dialogue} if p.dialogue != "plain" else {})
 
 
 _hash = cache(sha256)

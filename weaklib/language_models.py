@@ -1,21 +1,14 @@
-"""What the stages that touch language models share: loading, tokens, log-probabilities, trainer settings."""
+"""What the stages that touch language models share: loading, tokens, log-probabilities."""
 
 import json
-import tempfile
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-    set_seed,
-)
-from transformers.trainer_callback import PrinterCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from weaklib.dialogue import messages
 
 # Settings of architectures whose forward does more to the logits than apply the output embeddings.
 _RESCALED_LOGITS = {
@@ -36,8 +29,20 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def load_causal_lm(folder: Path, device: str) -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(folder).to(device)
+def load_causal_lm(folder: Path, device: str, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    return load(AutoModelForCausalLM, folder, dtype=dtype or "auto").to(device)
+
+
+def load(auto, folder: Path, **settings) -> PreTrainedModel:
+    """A model of the store by ``auto.from_pretrained``; adapters (:func:`weaklib.training.with_adapters`) are merged into theirs."""
+    adapter = folder / "adapter_config.json"
+    if not adapter.is_file():
+        return auto.from_pretrained(folder, **settings)
+    from peft import PeftModel  # slow to import
+
+    start = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    model = auto.from_pretrained((folder / start).resolve(), **settings)
+    return PeftModel.from_pretrained(model, folder).merge_and_unload()
 
 
 def save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -46,25 +51,34 @@ def save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     tokenizer.save_pretrained(out)
 
 
-def train_and_save(trainer: Trainer, out: Path) -> None:
-    """Trains without printing; the loss curve lies beside the model."""
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    save(out, trainer.model, trainer.processing_class)
-    curve = [entry for entry in trainer.state.log_history if "loss" in entry]
-    (out / "training_log.json").write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+def prompt_ids(tokenizer, prompts: list[str], limits: dict) -> list[list[int]]:
+    """Tokens of each prompt, one at least; of a long one the end is kept, where the question is.
 
+    A prompt is text in HH-RLHF's plain form, or goes through the model's chat template (``limits["dialogue"]`` is ``chat``).
 
-def prompt_ids(tokenizer, prompts: list[str], max_prompt_tokens: int) -> list[list[int]]:
-    """Tokens of each prompt, one at least; of a long one the end is kept, where the question is."""
+    Raises:
+        ValueError: a chat template is asked for, and the tokenizer has none.
+    """
+    if limits.get("dialogue") == "chat":
+        if tokenizer.chat_template is None:
+            raise ValueError(
+                f"{tokenizer.name_or_path}: dialogue chat was asked for, its tokenizer has no chat template"
+            )
+        encoded = tokenizer.apply_chat_template(
+            [messages(prompt) for prompt in prompts], add_generation_prompt=True, return_dict=True
+        )
+    else:
+        encoded = tokenizer(prompts)
     first = [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
-    return [(ids or first)[-max_prompt_tokens:] for ids in tokenizer(prompts)["input_ids"]]
+    return [(ids or first)[-limits["max_prompt_tokens"] :] for ids in encoded["input_ids"]]
 
 
-def response_ids(tokenizer, responses: list[str], max_response_tokens: int) -> list[list[int]]:
+def response_ids(tokenizer, responses: list[str], limits: dict) -> list[list[int]]:
     """Tokens of each response with the end-of-text token; of a long one the beginning is kept."""
+    if limits.get("dialogue") == "chat":
+        responses = [response.strip() for response in responses]  # the template has set the space before it
     encoded = tokenizer(responses, add_special_tokens=False)["input_ids"]
-    return [(ids + [tokenizer.eos_token_id])[:max_response_tokens] for ids in encoded]
+    return [(ids + [tokenizer.eos_token_id])[: limits["max_response_tokens"]] for ids in encoded]
 
 
 def tokenize_pairs(tokenizer, pairs: pd.DataFrame, first: str, second: str, limits: dict) -> list[dict]:
@@ -72,10 +86,8 @@ def tokenize_pairs(tokenizer, pairs: pd.DataFrame, first: str, second: str, limi
 
     This is the only place where a pair is truncated, so that every stage sees the same tokens.
     """
-    prompts = prompt_ids(tokenizer, pairs["prompt"].tolist(), limits["max_prompt_tokens"])
-    chosen, rejected = (
-        response_ids(tokenizer, pairs[c].tolist(), limits["max_response_tokens"]) for c in (first, second)
-    )
+    prompts = prompt_ids(tokenizer, pairs["prompt"].tolist(), limits)
+    chosen, rejected = (response_ids(tokenizer, pairs[side].tolist(), limits) for side in (first, second))
     return [
         {"prompt_ids": p, "chosen_ids": a, "rejected_ids": b} for p, a, b in zip(prompts, chosen, rejected, strict=True)
     ]
@@ -113,27 +125,3 @@ def _tiled_logps(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Ten
 def without_adapters(model: PreTrainedModel) -> PreTrainedModel:
     """The model that LoRA's layers were put into, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def trainer_settings(training: dict, seed: int, device: str) -> dict:
-    """Arguments that every TRL trainer of the study is given; ``training`` has epochs, batch_size and learning_rate."""
-    set_seed(seed)
-    return {
-        "output_dir": tempfile.gettempdir(),  # nothing is written there: stages save their own results
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "logging_steps": 10,
-        "num_train_epochs": training["epochs"],
-        "per_device_train_batch_size": training["batch_size"],
-        "learning_rate": training["learning_rate"],
-        "lr_scheduler_type": "linear",
-        "warmup_steps": 0.1,  # a share of all steps
-        "train_sampling_strategy": "group_by_length",
-        "remove_unused_columns": False,  # or the column "length" would not reach the sampler
-        "max_length": None,  # cut once, at tokenisation
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "use_cpu": device == "cpu",
-        "seed": seed,
-    }

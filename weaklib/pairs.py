@@ -43,6 +43,19 @@ def length(row: dict, form: str) -> int:
     return len(row["prompt_ids"]) + (chosen + rejected if form == "shared" else max(chosen, rejected))
 
 
+def tokens(row: dict, form: str) -> int:
+    """Tokens of a pair that its model computes: in the plain form the prompt counts twice."""
+    prompts = 1 if form == "shared" else 2
+    return prompts * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
+
+
+def positions(rows: list[dict], form: str, batch_tokens: int) -> int:
+    """Positions, padding counted, of the batches of ``rows``."""
+    sequences = 1 if form == "shared" else 2
+    lengths = [sequences * length(row, form) for row in rows]
+    return sum(len(batch) * max(lengths[i] for i in batch) for batch in batches(lengths, batch_tokens))
+
+
 def batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
     """Numbers of the rows of each batch: neighbours in length, at most ``batch_tokens`` with their padding (but one row at least)."""
     batch: list[int] = []

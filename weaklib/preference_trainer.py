@@ -9,8 +9,8 @@ from torch.utils.data import Sampler
 from trl import DPOConfig, DPOTrainer, RewardTrainer
 
 from weaklib import pairs
-from weaklib.language_models import train_and_save
 from weaklib.losses import preference_loss
+from weaklib.training import train_and_save
 
 
 class BucketSampler(Sampler):
@@ -22,11 +22,17 @@ class BucketSampler(Sampler):
     BUCKET = 50
 
     def __init__(self, lengths: list[int], step_pairs: int, seed: int):
-        self.lengths, self.step_pairs = lengths, step_pairs
+        self.lengths, self.step_pairs, self.seed = lengths, step_pairs, seed
         self.generator = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """To the order of ``epoch`` (from 0), as after all before it: a training that goes on starts within one."""
+        self.generator.manual_seed(self.seed)
+        for _ in range(epoch):
+            list(self)
 
     def __iter__(self):
         order = torch.randperm(len(self.lengths), generator=self.generator).split(self.BUCKET * self.step_pairs)
@@ -46,14 +52,13 @@ class PairTrainer:
 
     def __init__(self, model, args, *, batch_tokens: int, train_dataset, processing_class):
         self.form, self.batch_tokens = pairs.form(model), batch_tokens
-        self.positions = self.padding = 0
         collator = {"data_collator": self._batches, "train_dataset": train_dataset}
         super().__init__(model, args=args, processing_class=processing_class, **collator)
 
     def train_and_save(self, out: Path) -> None:
         """Also says in ``pairs.json`` which form the pairs had and what share of the positions was padding."""
         train_and_save(self, out)
-        record = {"form": self.form, "padding_share": self.padding / self.positions}
+        record = {"form": self.form, "padding_share": self.padding_share()}
         (out / "pairs.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
     def _prepare_dataset(self, dataset, *_):
@@ -67,13 +72,20 @@ class PairTrainer:
         """The rows of one step as batches."""
         step = []
         for numbers, batch in pairs.batches_of_pairs(rows, self.form, self.batch_tokens):
-            self.positions += batch["segments"].numel()
-            self.padding += (batch["segments"] < 0).sum().item()
             for name in ("weight", "ref_chosen_logps", "ref_rejected_logps"):
                 if name in rows[0]:
                     batch[name] = torch.tensor([rows[number][name] for number in numbers])
             step.append(batch | {"share": torch.tensor(1 / len(rows))})
         return step
+
+    def padding_share(self) -> float:
+        """Of the positions of the first epoch's batches."""
+        rows, order = list(self.train_dataset), list(self._get_train_sampler())
+        steps = (
+            order[start : start + self._train_batch_size] for start in range(0, len(order), self._train_batch_size)
+        )
+        positions = sum(pairs.positions([rows[i] for i in step], self.form, self.batch_tokens) for step in steps)
+        return 1 - sum(pairs.tokens(row, self.form) for row in rows) / positions
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         return sum(super(PairTrainer, self).training_step(model, batch) for batch in inputs)

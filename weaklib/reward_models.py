@@ -1,21 +1,25 @@
 """Gold rewards by any sequence-classification reward model: encoder or decoder, one logit or several, text or chat."""
 
-import re
-
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BatchEncoding
 
+from weaklib.dialogue import messages
 from weaklib.pairs import batches
-
-_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 
 
 @torch.inference_mode()
 def rewards(
-    model: str, prompts: list[str], responses: list[str], format: str, output: int, batch_tokens: int, device: str
+    model: str,
+    prompts: list[str],
+    responses: list[str],
+    format: str,
+    output: int,
+    batch_tokens: int,
+    device: str,
+    revision: str | None = None,
 ) -> np.ndarray:
-    """Logit ``output`` of ``model`` (local folder or hub id) for each response to its prompt, float64, shape (len(prompts),).
+    """Logit ``output`` of ``model`` (local folder, or hub id at its commit ``revision``) for each response to its prompt, float64, shape (len(prompts),).
 
     ``format``: ``text``, prompt and response as one text; ``text_pair``, as the two segments of an encoder; ``chat``, as messages
     through the model's own chat template. Padding is on the right, where neither an encoder's positions nor what a decoder
@@ -24,8 +28,8 @@ def rewards(
     Raises:
         ValueError: the model has no such logit, or no chat template.
     """
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModelForSequenceClassification.from_pretrained(model).to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    network = AutoModelForSequenceClassification.from_pretrained(model, revision=revision).to(device).eval()
     if output >= network.config.num_labels:
         raise ValueError(f"{model}: output {output} was asked for, it has {network.config.num_labels}")
     encoded = _encode(tokenizer, prompts, responses, format)
@@ -39,19 +43,6 @@ def rewards(
         padded = tokenizer.pad(rows, padding_side="right", return_tensors="pt") if budget > 1 else _tensors(rows)
         result[numbers] = network(**padded.to(device)).logits[:, output].double().cpu().numpy()
     return result
-
-
-def messages(prompt: str, response: str) -> list[dict]:
-    """A dialogue as chat messages; a prompt that is not in the HH form (a post to summarise) is one message of the user."""
-    _, *turns = _TURN.split(prompt)
-    said = list(zip(turns[::2], turns[1::2]))
-    if said and said[-1] == ("Assistant", ""):
-        said.pop()
-    roles = {"Human": "user", "Assistant": "assistant"}
-    before = [{"role": roles[who], "content": what} for who, what in said] or [
-        {"role": "user", "content": prompt.strip()}
-    ]
-    return [*before, {"role": "assistant", "content": response.strip()}]
 
 
 def _encode(tokenizer, prompts: list[str], responses: list[str], format: str) -> dict[str, list[list[int]]]:

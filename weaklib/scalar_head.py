@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from weaklib.language_models import load_tokenizer, prompt_ids, response_ids, tokenize_pairs
+from weaklib.language_models import load, load_tokenizer, prompt_ids, response_ids, tokenize_pairs
 from weaklib.pairs import batches, response_rewards, score
 
 
@@ -26,17 +26,20 @@ def rewards(
     ids = [
         prompt + response
         for prompt, response in zip(
-            prompt_ids(tokenizer, prompts, limits["max_prompt_tokens"]),
-            response_ids(tokenizer, responses, limits["max_response_tokens"]),
+            prompt_ids(tokenizer, prompts, limits),
+            response_ids(tokenizer, responses, limits),
             strict=True,
         )
     ]
     result = np.empty(len(ids))
     for numbers in batches(list(map(len, ids)), batch_tokens):
         batch = tokenizer.pad({"input_ids": [ids[i] for i in numbers]}, padding_side="right", return_tensors="pt")
-        result[numbers] = model(**batch.to(device)).logits.squeeze(-1).double().cpu().numpy()
+        every = model.score(model.base_model(**batch.to(device)).last_hidden_state)[:, :, 0]
+        # at the end of the response: the model's own forward looks for padding, which may be the token of the end, too
+        ends = torch.tensor([len(ids[i]) - 1 for i in numbers], device=device)
+        result[numbers] = every[torch.arange(len(numbers)), ends].double().cpu().numpy()
     return result
 
 
 def _load(folder: Path, device: str) -> PreTrainedModel:
-    return AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
+    return load(AutoModelForSequenceClassification, folder, num_labels=1).to(device).eval()

@@ -84,12 +84,14 @@ class Study:
     @property
     def gold_name(self) -> str:
         """What the gold reward is here, for axes and captions."""
-        return "gold reward" if self.profile.task.kind == "world" else "proxy reward"
+        if self.profile.task.kind == "world":
+            return "gold reward"
+        return f"gold reward by {self.own_gold}" if self.profile.models.gold else "proxy reward"
 
     @property
     def own_gold(self) -> str:
         """The task's own gold reward as results name it; others are the profile's ``gold_models``."""
-        return "truth" if self.profile.task.kind == "world" else "proxy"
+        return "truth" if self.profile.task.kind == "world" else self.profile.models.gold or "proxy"
 
     @property
     def judge_name(self) -> str:

@@ -24,7 +24,7 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from weaklib import pairs
-from weaklib.language_models import tokenize_pairs, trainer_settings
+from weaklib.language_models import tokenize_pairs
 from weaklib.parameters import load_profile
 from weaklib.preference_files import read_pairs
 from weaklib.preference_trainer import BradleyTerryTrainer, WeightedDPOTrainer
@@ -32,6 +32,7 @@ from weaklib.stages import responses
 from weaklib.stages.base import train_tokenizer
 from weaklib.stages.task import world_pairs
 from weaklib.text_trainer import TextTrainer
+from weaklib.training import trainer_settings
 from weaklib.worlds import WORLDS
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -265,7 +266,7 @@ def padding(data: Data, batch: int) -> dict[str, float]:
     for start in range(0, len(order), batch):
         mask = collate([data.rows[row] for row in order[start : start + batch]])["attention_mask"]
         filled, all_positions = filled + mask.sum().item(), all_positions + mask.numel()
-    return {"ours": trainer.padding / trainer.positions, "TRL as it comes": 1 - filled / all_positions}
+    return {"ours": trainer.padding_share(), "TRL as it comes": 1 - filled / all_positions}
 
 
 def machine() -> str:

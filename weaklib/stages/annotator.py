@@ -7,18 +7,24 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig
 
-from weaklib.language_models import load_tokenizer, tokenize_pairs, trainer_settings
+from weaklib.language_models import load_tokenizer, tokenize_pairs
 from weaklib.preference_trainer import BradleyTerryTrainer
+from weaklib.training import trainer_settings, weights_dtype, with_adapters
 
 
-def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, seed: int, device: str) -> None:
-    """Writes a sequence-classification folder with one output: the reward π_w(x, y)."""
-    settings = trainer_settings(training, seed, device)  # seeds the new head, too
+def run(
+    out: Path, *, base: Path, labels: Path, training: dict, limits: dict, seed: int, device: str, **execution
+) -> None:
+    """Writes a sequence-classification folder with one output: the reward π_w(x, y).
+
+    ``execution``: see :func:`weaklib.training.trainer_settings`.
+    """
+    settings = trainer_settings(training, seed, device, out, **execution)  # seeds the new head, too
     tokenizer = load_tokenizer(base)
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1).to(device)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=weights_dtype(training))
     rows = tokenize_pairs(tokenizer, pd.read_parquet(labels / "labels.parquet"), "chosen", "rejected", limits)
     trainer = BradleyTerryTrainer(
-        model,
+        with_adapters(model, training, base, "SEQ_CLS").to(device),
         RewardConfig(**settings),
         batch_tokens=training["batch_tokens"],
         train_dataset=Dataset.from_list(rows),

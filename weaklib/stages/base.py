@@ -8,8 +8,9 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from trl import SFTConfig
 
-from weaklib.language_models import save, train_and_save, trainer_settings
+from weaklib.language_models import save
 from weaklib.text_trainer import TextTrainer
+from weaklib.training import train_and_save, trainer_settings
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 
@@ -24,22 +25,26 @@ def run(
     max_tokens: int | None = None,
     device: str | None = None,
     seed: int = 0,
+    precision: str = "float32",
+    **execution,
 ) -> None:
     """Writes a model folder. ``model`` is a configuration to pre-train, or the folder or hub id of a finished model.
 
-    ``revision`` of a local folder is the hash of its files: it is part of the stage's key, not of the loading.
+    ``revision`` of a local folder is the hash of its files: it is part of the stage's key, not of the loading. ``precision`` is that of
+    a finished model's weights in the store. ``execution``: see :func:`weaklib.training.trainer_settings`.
     """
     if isinstance(model, str):
-        revision = None if Path(model).is_dir() else revision
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+        if tokenizer.eos_token is None:
+            raise ValueError(f"{model}: its tokenizer has no end-of-text token, which ends every response")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        save(out, AutoModelForCausalLM.from_pretrained(model, revision=revision), tokenizer)
+        save(out, AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=precision), tokenizer)
         return
 
     texts = pd.read_parquet(task / "corpus.parquet")["text"].tolist()
     tokenizer = train_tokenizer(texts, pretraining["vocabulary"])
-    settings = trainer_settings(pretraining, seed, device)
+    settings = trainer_settings(pretraining, seed, device, out, **execution)
     configuration = AutoConfig.for_model(
         **model,
         vocab_size=len(tokenizer),

@@ -30,7 +30,7 @@ def run(
         validate="one_to_one",
         suffixes=("", "_start"),
     )
-    prompts = prompt_ids(tokenizer, both["prompt"].tolist(), limits["max_prompt_tokens"])
+    prompts = prompt_ids(tokenizer, both["prompt"].tolist(), limits)
     rows = [
         {"prompt_ids": prompt, "chosen_ids": list(sampled), "rejected_ids": list(of_start)}
         for prompt, sampled, of_start in zip(prompts, both["token_ids"], both["token_ids_start"], strict=True)

@@ -7,8 +7,9 @@ import pandas as pd
 from datasets import Dataset
 from trl import DPOConfig
 
-from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs, trainer_settings
+from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
 from weaklib.preference_trainer import WeightedDPOTrainer
+from weaklib.training import trainer_settings, weights_dtype, with_adapters
 
 
 def run(
@@ -27,18 +28,21 @@ def run(
     limits: dict,
     seed: int,
     device: str,
+    **execution,
 ) -> None:
-    """Writes a model folder: the policy."""
-    tokenizer, model = load_tokenizer(start), load_causal_lm(start, device)
+    """Writes a model folder: the policy. ``execution``: see :func:`weaklib.training.trainer_settings`."""
+    tokenizer, model = load_tokenizer(start), load_causal_lm(start, device, weights_dtype(training))
     pairs = weigh(pd.read_parquet(labels / "labels.parquet"), weighting, top_percent, threshold)
     pairs = pairs.merge(pd.read_parquet(reference / "reference.parquet"), on="pair", validate="one_to_one")
     rows = tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
     for row, pair in zip(rows, pairs.itertuples(), strict=True):
         logps = (pair.logps_a, pair.logps_b) if pair.prefers_a else (pair.logps_b, pair.logps_a)
         row |= {"ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1], "weight": pair.weight}
-    config = DPOConfig(**trainer_settings(training, seed, device), beta=beta, label_smoothing=label_smoothing)
+    config = DPOConfig(
+        **trainer_settings(training, seed, device, out, **execution), beta=beta, label_smoothing=label_smoothing
+    )
     trainer = WeightedDPOTrainer(
-        model,
+        with_adapters(model, training, start, "CAUSAL_LM"),
         config,
         objective=objective,
         batch_tokens=training["batch_tokens"],

@@ -17,7 +17,7 @@ def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits
     """Writes ``responses.parquet``: ``prompt``, ``response``, ``token_ids`` (with the end), ``ended`` by itself."""
     tokenizer, network = load_tokenizer(model), load_causal_lm(model, device).eval()
     prompts = pd.read_parquet(task / "prompts.parquet").query("part == @part")["prompt"].tolist()
-    ids = prompt_ids(tokenizer, prompts, limits["max_prompt_tokens"])
+    ids = prompt_ids(tokenizer, prompts, limits)
     responses: list[list[int]] = [[]] * len(ids)
     torch.manual_seed(seed)
     for numbers in batches([len(i) + sampling["max_new_tokens"] for i in ids], sampling["batch_tokens"]):

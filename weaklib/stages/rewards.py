@@ -30,5 +30,5 @@ def run(
     elif scalar_head is not None:
         rewards = rewards_of_head(scalar_head, *texts, **scoring)
     else:
-        rewards = reward_models.rewards(model["model"], *texts, **scoring)
+        rewards = reward_models.rewards(model["model"], *texts, revision=model["revision"], **scoring)
     sampled.assign(gold_reward=rewards).to_parquet(out / "rewards.parquet", index=False)

@@ -1,0 +1,130 @@
+"""What the training stages share: settings of TRL's trainers, adapters, and going on after a stop."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import PreTrainedModel, Trainer, TrainerCallback, set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from weaklib.language_models import save
+from weaklib.scratch import scratch
+
+
+def trainer_settings(
+    training: dict,
+    seed: int,
+    device: str,
+    out: Path | None = None,
+    *,
+    checkpoint_steps: int | None = None,
+    tracker: str = "none",
+    gradient_checkpointing: bool = False,
+) -> dict:
+    """Arguments that every TRL trainer of the study is given.
+
+    Args:
+        training: ``epochs``, ``batch_size``, ``learning_rate``, and ``precision`` and ``compile`` where they are not the default.
+        out: the stage's folder; checkpoints, every ``checkpoint_steps``, lie in its scratch.
+        tracker: ``tensorboard`` (its files go to ``out``), ``wandb`` or ``trackio``.
+    """
+    set_seed(seed)
+    if tracker == "tensorboard":
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(out / "tensorboard")
+    checkpoints = {"save_strategy": "no", "output_dir": tempfile.gettempdir()}  # nothing is written there
+    if checkpoint_steps:
+        checkpoints = {"save_strategy": "steps", "save_steps": checkpoint_steps, "save_total_limit": 1}
+        checkpoints["output_dir"] = str(scratch(out))
+    return {
+        **checkpoints,
+        "report_to": tracker,
+        "run_name": out.name if out else None,
+        "disable_tqdm": True,
+        "logging_steps": 10,
+        "num_train_epochs": training["epochs"],
+        "per_device_train_batch_size": training["batch_size"],
+        "learning_rate": training["learning_rate"],
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1,  # a share of all steps
+        "train_sampling_strategy": "group_by_length",
+        "remove_unused_columns": False,  # or the column "length" would not reach the sampler
+        "max_length": None,  # cut once, at tokenisation
+        "gradient_checkpointing": gradient_checkpointing,
+        "bf16": training.get("precision") == "bfloat16",
+        "torch_compile": training.get("compile", False),
+        "use_cpu": device == "cpu",
+        "seed": seed,
+    }
+
+
+def weights_dtype(training: dict) -> torch.dtype:
+    """Of a model that is to be trained: float32 under automatic mixed precision, but bfloat16 where only adapters learn."""
+    return torch.bfloat16 if training.get("precision") == "bfloat16" and training.get("lora") else torch.float32
+
+
+def with_adapters(model: PreTrainedModel, training: dict, start: Path, task_type: str) -> PreTrainedModel:
+    """``model`` with LoRA's adapters (Hu et al. 2021) where ``training`` asks for them, else as it is.
+
+    The adapters remember ``start``, the folder of the model they belong to, by its place in the store.
+
+    Raises:
+        ValueError: none of LoRA's targets is a module of the model.
+    """
+    lora = training.get("lora")
+    if not lora:
+        return model
+    config = LoraConfig(
+        r=lora["rank"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
+        target_modules=lora["targets"],
+        task_type=task_type,
+    )
+    adapted = get_peft_model(model, config)
+    adapted.peft_config["default"].base_model_name_or_path = str(Path("../..", *start.parts[-2:]))
+    return adapted
+
+
+def train_and_save(trainer: Trainer, out: Path) -> None:
+    """Trains without printing, from the last checkpoint if there is one; the loss curve lies beside the model."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(SameOrder())
+    keeps = trainer.args.save_strategy != "no"
+    trainer.train(resume_from_checkpoint=_last_checkpoint(trainer.args.output_dir) if keeps else None)
+    model = trainer.model
+    if trainer.args.bf16:
+        model = model.to(torch.bfloat16)
+    save(out, model, trainer.processing_class)
+    curve = [entry for entry in trainer.state.log_history if "loss" in entry]
+    (out / "training_log.json").write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+
+
+class SameOrder(TrainerCallback):
+    """A training that goes on within an epoch sees the rest of that epoch's order: it is drawn from the generator's state at its start."""
+
+    FILE = "epoch_start.pth"
+
+    def on_train_begin(self, args, state, control, **_):
+        self.resumed = state.global_step > 0
+
+    def on_epoch_begin(self, args, state, control, **_):
+        if self.resumed:
+            checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
+            at_start, at_end = torch.load(checkpoint / self.FILE, weights_only=True)
+            torch.set_rng_state(at_end if float(state.epoch).is_integer() else at_start)
+            self.resumed = False
+        self.at_start = torch.get_rng_state()
+
+    def on_save(self, args, state, control, **_):
+        # the last file of a checkpoint: without it, it is not whole
+        checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
+        if state.is_world_process_zero:
+            torch.save((self.at_start, torch.get_rng_state()), checkpoint / self.FILE)
+
+
+def _last_checkpoint(folder: str) -> str | None:
+    whole = [file.parent for file in Path(folder).glob(f"checkpoint-*/{SameOrder.FILE}")]
+    return max(map(str, whole), key=lambda path: int(path.rpartition("-")[2]), default=None)
