@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from weaklib import graph
+from weaklib.language_models import load_causal_lm, prompt_ids, response_ids
 from weaklib.parameters import load_profile
 from weaklib.scratch import scratch_of
+from weaklib.stages.base import train_tokenizer
 from weaklib.store import Store
 from weaklib.training import SameOrder
 
@@ -63,3 +65,50 @@ def test_a_killed_training_ends_with_the_weights_of_one_never_stopped(name, made
         expected, weights = load_file(file), load_file(again.folder(stage) / file.name)
         assert all(torch.equal(expected[key], weights[key]) for key in expected), f"stopped at step {stop_at}"
     assert not scratch.exists()
+
+
+def test_adapters_are_loaded_as_they_were_trained(made, smoke):
+    """A LoRA policy's folder holds adapters alone, and loads as its start with them in it."""
+    p = load_profile(
+        "smoke", BASE | {"policy.lora": LORA | {"dropout": 0.0}, "policy.epochs": 3, "learning_rate": 0.05}
+    )
+    stage = graph.policy(p, graph.ARMS["human"], "opt-tiny", "opt-small", 0)
+    folder, start = made(stage), made(stage.inputs["start"])
+    assert not (folder / "model.safetensors").exists()
+    adapters = load_file(folder / "adapter_model.safetensors")
+    assert {name.split(".")[-3] for name in adapters} == set(LORA["targets"])
+    ids = torch.arange(12)[None]
+    trained, before = (load_causal_lm(f, "cpu").eval() for f in (folder, start))
+    with torch.inference_mode():
+        logits = trained(ids).logits
+        assert (logits - before(ids).logits).abs().max() > 0.01
+        for name, module in before.named_modules():  # W + B·A·α/r, by hand
+            if name.endswith(("q_proj", "v_proj")):
+                a, b = (adapters[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB")
+                module.weight += b @ a * LORA["alpha"] / LORA["rank"]
+        torch.testing.assert_close(before(ids).logits, logits, rtol=0, atol=1e-5)
+
+
+def test_in_bfloat16_a_start_stays_near_that_of_float32(made):
+    """Mixed precision trains float32 weights and stores them rounded."""
+    one = BASE | {"sft.epochs": 2}
+    full = made(graph.sft(load_profile("smoke", one), "opt-small", 0))
+    half = made(graph.sft(load_profile("smoke", one | {"hardware.precision": "bfloat16"}), "opt-small", 0))
+    weights, rounded = (load_file(folder / "model.safetensors") for folder in (full, half))
+    assert {tensor.dtype for tensor in rounded.values()} == {torch.bfloat16}
+    losses = [json.loads((folder / "training_log.json").read_text())[-1]["loss"] for folder in (full, half)]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], abs=0.02)
+    moved = max((weights[key] - rounded[key].float()).abs().max() for key in weights)
+    assert moved < 0.02
+
+
+def test_a_chat_template_frames_the_prompt(tmp_path):
+    tokenizer = train_tokenizer(["Human and Assistant say hello, gladly"] * 3, 300)
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    limits = {"max_prompt_tokens": 200, "max_response_tokens": 200, "dialogue": "chat"}
+    (prompt,) = prompt_ids(tokenizer, ["\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Go\n\nAssistant:"], limits)
+    assert tokenizer.decode(prompt) == "<user>Hi<assistant>Yes?<user>Go<assistant>"
+    assert tokenizer.decode(response_ids(tokenizer, [" Gladly."], limits)[0]) == "Gladly." + tokenizer.eos_token
+    tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="no chat template"):
+        prompt_ids(tokenizer, ["Hi"], limits)

@@ -34,7 +34,7 @@ def load_causal_lm(folder: Path, device: str, dtype: torch.dtype | None = None) 
 
 
 def load(auto, folder: Path, **settings) -> PreTrainedModel:
-    """A model of the store by ``auto.from_pretrained``; adapters (:func:`weaklib.training.with_adapters`) are merged into theirs."""
+    """A model of the store by ``auto.from_pretrained``; adapters (:func:`weaklib.training.with_adapters`) are put into theirs."""
     adapter = folder / "adapter_config.json"
     if not adapter.is_file():
         return auto.from_pretrained(folder, **settings)
@@ -42,7 +42,9 @@ def load(auto, folder: Path, **settings) -> PreTrainedModel:
 
     start = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
     model = auto.from_pretrained((folder / start).resolve(), **settings)
-    return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    return PeftModel.from_pretrained(
+        model, folder
+    ).get_base_model()  # not merged: bfloat16 would round small changes away
 
 
 def save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -277,7 +277,7 @@ class Profile(Section):
     max_prompt_tokens: PositiveInt
     max_response_tokens: PositiveInt
     batch_tokens: PositiveInt
-    pretraining: Pretraining
+    pretraining: Pretraining | None = None
     annotator: Annotator
     sft: Training
     objective: Objective
@@ -313,6 +313,12 @@ class Profile(Section):
                     raise ValueError(f"{key} is required by {notebook}")
             if notebook in NEED_A_WORLD and self.task.kind != "world":
                 raise ValueError(f"{notebook} needs a task of the controlled world")
+        return self
+
+    @model_validator(mode="after")
+    def models_made_here_are_pretrained(self):
+        if self.models.pretrained_here and self.pretraining is None:
+            raise ValueError("pretraining is required: models.pretrained_here has models to make")
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from accelerate.utils import is_peft_model
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, Trainer, TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback
@@ -43,6 +44,7 @@ def trainer_settings(
         "report_to": tracker,
         "run_name": out.name if out else None,
         "disable_tqdm": True,
+        "logging_first_step": True,
         "logging_steps": 10,
         "num_train_epochs": training["epochs"],
         "per_device_train_batch_size": training["batch_size"],
@@ -88,13 +90,16 @@ def with_adapters(model: PreTrainedModel, training: dict, start: Path, task_type
     return adapted
 
 
-def train_and_save(trainer: Trainer, out: Path) -> None:
-    """Trains without printing, from the last checkpoint if there is one; the loss curve lies beside the model."""
+def train_and_save(trainer: Trainer, out: Path, merge: bool = False) -> None:
+    """Trains without printing, from the last checkpoint if there is one; the loss curve lies beside the model.
+
+    Adapters are saved as such, or, to ``merge``, in the weights of a whole model.
+    """
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(SameOrder())
     keeps = trainer.args.save_strategy != "no"
     trainer.train(resume_from_checkpoint=_last_checkpoint(trainer.args.output_dir) if keeps else None)
-    model = trainer.model
+    model = trainer.model.merge_and_unload() if merge and is_peft_model(trainer.model) else trainer.model
     if trainer.args.bf16:
         model = model.to(torch.bfloat16)
     save(out, model, trainer.processing_class)
