@@ -54,7 +54,8 @@ def write(path, rows):
 def test_every_form_gives_the_same_pair(tmp_path, form, ending):
     pairs, counts = read_pairs(write(tmp_path / f"pairs.{ending}", [ROWS[form]]))
     assert pairs == [EXPECTED]
-    assert counts == {"rows": 1, "bad_rows_dropped": 0, "empty_responses": 0, "prompts_differ": 0}
+    assert counts.pop("dropped") == {}
+    assert counts == {"rows": 1, "bad_rows_dropped": 0, "empty_responses": 0, "prompts_differ": 0, "human_turns_cut": 0}
 
 
 def test_dialogues_that_part_earlier_share_what_they_share(tmp_path):
@@ -71,6 +72,29 @@ def test_one_dialogue_longer_than_the_other(tmp_path):
     (pair,), counts = read_pairs(write(tmp_path / "pairs.jsonl", [row]))
     assert pair["prompt"] == "\n\nHuman: Hello\n\nAssistant:" and pair["rejected"] == " Hi."
     assert counts["prompts_differ"] == 1
+
+
+def test_what_the_human_says_last_is_no_part_of_a_response(tmp_path):
+    row = HH | {"rejected": HH["rejected"] + "\n\nHuman: Oh.\n\nHuman: Bye."}
+    pairs, counts = read_pairs(write(tmp_path / "pairs.jsonl", [row, HH]))
+    assert pairs == [EXPECTED, EXPECTED] and counts["human_turns_cut"] == 1 and counts["prompts_differ"] == 0
+
+
+def test_a_line_ends_at_a_line_feed_only(tmp_path):
+    path = tmp_path / "pairs.jsonl.gz"
+    odd = HH | {"chosen": HH["chosen"] + " A\u2028b\x85c\rd\x0be"}
+    path.write_bytes(gzip.compress((json.dumps(odd, ensure_ascii=False) + "\r\n" + json.dumps(HH)).encode()))
+    pairs, counts = read_pairs(path)
+    assert pairs[0]["chosen"] == " Gladly. A\u2028b\x85c\rd\x0be" and counts["rows"] == 2
+
+
+def test_what_is_dropped_is_counted_by_its_cause(tmp_path):
+    rows = [HH, HH | {"rejected": 3}, HH | {"rejected": 4}, HH | {"rejected": HH["chosen"]}]
+    _, counts = read_pairs(write(tmp_path / "pairs.jsonl", rows), on_bad_row="drop")
+    causes = {"rejected is neither text nor chat messages": 2, "chosen and rejected are equal": 1}
+    assert counts["dropped"] == causes and counts["bad_rows_dropped"] == 3
+    with pytest.raises(BadFile, match=r"none\.jsonl: no preference pairs in it: row 1: rejected is neither"):
+        read_pairs(write(tmp_path / "none.jsonl", rows[1:]), on_bad_row="drop")
 
 
 def test_empty_responses_are_legal_and_counted(tmp_path):

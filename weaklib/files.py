@@ -31,3 +31,10 @@ def save_json(content: dict, path: Path) -> Path:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder that ``name`` means, there or not; ``None`` where it is a hub id (``owner/name``)."""
+    folder = Path(name).expanduser()
+    hub_id = name.count("/") == 1 and not folder.is_absolute() and not name.startswith((".", "~"))
+    return None if hub_id and not folder.is_dir() else folder

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from weaklib.files import sha256
+from weaklib import preference_datasets
+from weaklib.files import local_folder, sha256
 from weaklib.profile import PolicyTraining, Profile, Training
 from weaklib.stage import Stage
 
@@ -53,6 +54,8 @@ def task(p: Profile) -> Stage:
     if p.task.kind == "file":
         path = Path(p.task.path).absolute()
         parameters |= {"path": str(path), "sha256": _hash(path)}
+    if p.task.kind == "dataset":
+        parameters = _dataset(p)
     return Stage("task", parameters=parameters)
 
 
@@ -251,6 +254,22 @@ def _annotator_training(p: Profile) -> dict:
     return _training(p, p.annotator) | {"batch_tokens": p.batch_tokens}
 
 
+def _dataset(p: Profile) -> dict:
+    """A dataset's task with what it is read from: the hashes of a folder's files, or the hub's commit."""
+    parameters = p.task.model_dump(exclude={"expected"})
+    if folder := local_folder(p.task.source):
+        files = preference_datasets.locate(p.task.name, p.task.parts, p.task.source, None)
+        hashes = {name: _hash(path) for split in files.values() for name, path in split.items()}
+        parameters |= {"source": str(folder.absolute()), "sha256": hashes}
+    revision = p.models.revisions.get(p.task.tokenizer)
+    if folder := local_folder(p.task.tokenizer):
+        parameters["tokenizer"] = str(folder.absolute())
+        # of what may be a model's folder, the files that a tokenizer is made of
+        texts = sorted(f for f in folder.iterdir() if f.suffix in (".json", ".jinja", ".model", ".txt"))
+        revision = hashlib.sha256("".join(f"{f.name}{_hash(f)}" for f in texts).encode()).hexdigest()
+    return parameters | {"tokenizer_revision": revision}
+
+
 def _training(p: Profile, section: Training | PolicyTraining) -> dict:
     """A section's settings and those of the hardware that change the weights, without what is not used."""
     settings = section.model_dump(include={*Training.model_fields, "vocabulary"}, exclude_none=True)
@@ -267,8 +286,7 @@ def _execution(p: Profile) -> dict:
 
 def _outside(p: Profile, model: str) -> dict:
     """A model that is not made here: its folder and the hash of its files, or its hub id and commit."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    if folder := local_folder(model):
         return {"model": str(folder.absolute()), "revision": _folder_hash(folder)}
     return {"model": model, "revision": p.models.revisions[model]}
 

@@ -2,47 +2,68 @@
 
 import gzip
 import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow.parquet
 
-ASSISTANT = "\n\nAssistant:"
-SPEAKERS = {"user": "\n\nHuman: ", "assistant": ASSISTANT + " ", "system": "\n\nSystem: "}
+HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
+SPEAKERS = {"user": HUMAN + " ", "assistant": ASSISTANT + " ", "system": "\n\nSystem: "}
 
 
 class BadFile(Exception):
     """The file, or a row of it, is not what it should be; the message names file, line and cause."""
 
 
-def read_pairs(path: Path, on_bad_row: str = "error") -> tuple[list[dict], dict]:
-    """Preference pairs of a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file.
+class LeftOut(Exception):
+    """The row is as it should be but states no preference that the study uses; the message says why."""
 
-    A row has either ``chosen`` and ``rejected`` as whole dialogues (HH-RLHF's form, or chat messages), or
-    ``prompt, chosen, rejected`` (TRL's form, text or chat messages). Chat messages are written out in
-    HH-RLHF's plain form, since models made here have no chat template.
+
+def read_pairs(path: Path, on_bad_row: str = "error", pair_of: Callable | None = None) -> tuple[list[dict], dict]:
+    """Preference pairs of a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file; ``pair_of`` reads a row of another form than :func:`pair_of_row`'s.
 
     Returns:
-        the pairs (``prompt``, ``chosen``, ``rejected``, all text; a response may be empty), and counts of what was met.
+        the pairs (``prompt``, ``chosen``, ``rejected``, all text; a response may be empty), and counts of what was met: ``rows``,
+        ``bad_rows_dropped``, ``dropped`` (why → rows that gave no pair), ``empty_responses``, ``prompts_differ``, ``human_turns_cut``.
 
     Raises:
-        BadFile: the file cannot be read, or a row is bad and ``on_bad_row`` is ``error`` (``drop`` counts it).
+        BadFile: the file cannot be read, has no pairs, or a row is bad and ``on_bad_row`` is ``error`` (``drop`` counts it).
     """
-    pairs, counts = [], {"rows": 0, "bad_rows_dropped": 0, "empty_responses": 0, "prompts_differ": 0}
+    pairs, dropped, first_cause = [], Counter(), ""
+    counts = {"rows": 0, "bad_rows_dropped": 0, "empty_responses": 0, "prompts_differ": 0, "human_turns_cut": 0}
     for number, row in _rows(path):
         counts["rows"] += 1
         try:
-            pair, differs = _pair(row)
+            pair, met = (pair_of or pair_of_row)(_whole(row))
+        except LeftOut as reason:
+            dropped[str(reason)] += 1
+            continue
         except ValueError as error:
             if on_bad_row == "error":
                 raise BadFile(f"{path}: row {number}: {error}") from None
+            first_cause = first_cause or f": row {number}: {error}"
             counts["bad_rows_dropped"] += 1
+            dropped[str(error).partition(": ")[0]] += 1  # without the value that is to blame
             continue
+        for what in met:
+            counts[what] += 1
         counts["empty_responses"] += sum(not pair[side].strip() for side in ("chosen", "rejected"))
-        counts["prompts_differ"] += differs
         pairs.append(pair)
     if not pairs:
-        raise BadFile(f"{path}: no preference pairs in it")
-    return pairs, counts
+        raise BadFile(f"{path}: no preference pairs in it{first_cause}")
+    return pairs, counts | {"dropped": dict(dropped)}
+
+
+def divide(pairs: pd.DataFrame, rng: np.random.Generator, **shares: float) -> dict[str, pd.DataFrame]:
+    """The rows of each part (:func:`part_sizes`): whole prompts are drawn, so that no two parts share one."""
+    prompts = rng.permutation(pairs["prompt"].unique())
+    sizes = part_sizes(len(prompts), **shares)
+    part_of = dict(zip(prompts, np.repeat(list(sizes), list(sizes.values()))))
+    parts = pairs["prompt"].map(part_of)
+    return {part: pairs[parts == part].reset_index(drop=True) for part in sizes}
 
 
 def part_sizes(prompts: int, demonstrations_share: float, proxy_share: float, test_share: float) -> dict[str, int]:
@@ -60,7 +81,8 @@ def _rows(path: Path):
     suffixes = "".join(path.suffixes[-2:])
     try:
         if suffixes.endswith(".parquet"):
-            yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
+            with pyarrow.parquet.ParquetFile(path) as file:
+                yield from enumerate((row for batch in file.iter_batches() for row in batch.to_pylist()), start=1)
         elif suffixes.endswith((".jsonl", ".jsonl.gz")):
             with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="\n") as lines:
                 for number, line in enumerate(lines, start=1):
@@ -79,24 +101,43 @@ def _json(line: str):
         return error
 
 
-def _pair(row) -> tuple[dict, bool]:
-    """The pair of one row, and whether its two dialogues had different prompts."""
+def _whole(row) -> dict:
     if isinstance(row, json.JSONDecodeError):
         raise ValueError(f"not JSON: {row}")
     if not isinstance(row, dict):
         raise ValueError(f"not an object with keys but a {type(row).__name__}")
+    return row
+
+
+def pair_of_row(row: dict) -> tuple[dict, set[str]]:
+    """The pair of a row: ``prompt, chosen, rejected`` (TRL's form, text or chat messages), or the last two alone as whole dialogues.
+
+    Chat messages are written out in HH-RLHF's plain form. Of whole dialogues the prompt is what both share up to the assistant's last
+    turn; what the human says after that turn is left out.
+
+    Returns:
+        the pair, and which of ``prompts_differ`` and ``human_turns_cut`` were met.
+
+    Raises:
+        ValueError: what is wrong with the row.
+    """
     chosen, rejected = (_plain(row, key) for key in ("chosen", "rejected"))
-    differs = False
+    met = set()
     if row.get("prompt") is not None:
         prompt = _plain(row, "prompt")
         if isinstance(row["prompt"], list):  # messages: the reply's own "Assistant:" belongs to the prompt
             prompt += ASSISTANT
             chosen, rejected = chosen.removeprefix(ASSISTANT), rejected.removeprefix(ASSISTANT)
     else:
-        prompt, chosen, rejected, differs = _shared_prompt(chosen, rejected)
+        dialogues = _until_last_reply(chosen), _until_last_reply(rejected)
+        if dialogues != (chosen, rejected):
+            met.add("human_turns_cut")
+        prompt, chosen, rejected, differ = _shared_prompt(*dialogues)
+        if differ:
+            met.add("prompts_differ")
     if chosen.strip() == rejected.strip():
         raise ValueError("chosen and rejected are equal")
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}, differs
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}, met
 
 
 def _plain(row: dict, key: str) -> str:
@@ -112,6 +153,14 @@ def _plain(row: dict, key: str) -> str:
     raise ValueError(f"{key} is neither text nor chat messages: {value!r:.60}")
 
 
+def _until_last_reply(dialogue: str) -> str:
+    reply = dialogue.rfind(ASSISTANT)
+    if reply < 0:
+        raise ValueError('no "Assistant:" turn in a dialogue')
+    end = dialogue.find(HUMAN, reply)
+    return dialogue if end < 0 else dialogue[:end]
+
+
 def _shared_prompt(chosen: str, rejected: str) -> tuple[str, str, str, bool]:
     """Two whole dialogues → (prompt, chosen, rejected, whether they part before the last reply).
 
@@ -119,8 +168,6 @@ def _shared_prompt(chosen: str, rejected: str) -> tuple[str, str, str, bool]:
     both. Where they part earlier, the rest of each dialogue is its response.
     """
     ends = [d.rfind(ASSISTANT) for d in (chosen, rejected)]
-    if min(ends) < 0:
-        raise ValueError('no "Assistant:" turn in a dialogue')
     end = min(ends)
     while end >= 0 and chosen[:end] != rejected[:end]:
         end = chosen.rfind(ASSISTANT, 0, end)

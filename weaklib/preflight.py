@@ -6,10 +6,13 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from weaklib import judge
+import numpy as np
+
+from weaklib import judge, preference_datasets, running
+from weaklib.files import local_folder
 from weaklib.parameters import RequestError
 from weaklib.preference_files import BadFile, part_sizes, read_pairs
-from weaklib.profile import FileTask, GoldModel, Profile
+from weaklib.profile import DatasetTask, FileTask, GoldModel, Profile
 
 # A model folder needs one of each.
 MODEL_FILES = {
@@ -37,6 +40,9 @@ def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> No
         _writable(folder)
     if isinstance(profile.task, FileTask):
         _enough_pairs(profile)
+    if isinstance(profile.task, DatasetTask):
+        _tokenizer(profile.task.tokenizer, profile.models.revisions)
+        _dataset(profile)
     swept = [*(profile.supervisors or []), *(profile.students or []), *itertools.chain(*profile.families or [])]
     for model in {*profile.models.weak, *profile.models.strong, profile.models.proxy, *swept} - {None}:
         if model not in profile.models.pretrained_here:
@@ -74,11 +80,61 @@ def _enough_pairs(profile: Profile) -> None:
     sizes = part_sizes(
         len({pair["prompt"] for pair in pairs}), task.demonstrations_share, task.proxy_share, task.test_share
     )
-    sizes["labeled part"] = round(profile.labeled_fraction * sizes["pairs"])
-    sizes["unlabeled part"] = sizes["pairs"] - sizes["labeled part"]
+    sizes |= _split_sizes(profile, sizes["pairs"])
     for part, size in sizes.items():
         if size < 2:
             raise RequestError(f"{task.path}: {len(pairs)} pairs are too few for this split: {part} would have {size}")
+
+
+def _split_sizes(profile: Profile, prompts: int) -> dict[str, int]:
+    labeled = round(profile.labeled_fraction * prompts)
+    return {"labeled part": labeled, "unlabeled part": prompts - labeled}
+
+
+def _dataset(profile: Profile) -> None:
+    """What is here of the dataset is read, but for the lengths of its texts; what the stage will fetch is not asked for."""
+    from huggingface_hub import is_offline_mode
+
+    task = profile.task
+    try:
+        files = preference_datasets.locate(task.name, task.parts, task.source, task.revision, download=False)
+    except BadFile as error:
+        if local_folder(task.source) is None and (running.planning() or not is_offline_mode()):
+            return
+        raise RequestError(str(error)) from None
+    if running.planning():
+        return  # reading takes seconds
+    shares = {"demonstrations_share": task.demonstrations_share, "proxy_share": task.proxy_share}
+    try:
+        pairs = {
+            split: preference_datasets.read(paths.values(), task.name, task.on_bad_row)[0]
+            for split, paths in files.items()
+        }
+        rng = np.random.default_rng(task.seed)
+        parts = preference_datasets.draw(
+            **pairs, rng=rng, max_pairs=task.max_pairs, test_prompts=task.test_prompts, **shares
+        )
+    except BadFile as error:
+        raise RequestError(str(error)) from None
+    for part, size in _split_sizes(profile, parts["pairs"]["prompt"].nunique()).items():
+        if size < 2:
+            raise RequestError(f"task: {len(pairs['train'])} training pairs are too few: {part} would have {size}")
+
+
+def _tokenizer(name: str, revisions: dict[str, str]) -> None:
+    from huggingface_hub import is_offline_mode, try_to_load_from_cache
+
+    needed = MODEL_FILES["tokenizer"]
+    if folder := local_folder(name):
+        if not any((folder / file).is_file() for file in needed):
+            raise RequestError(f"task.tokenizer: {folder}: no tokenizer in it (one of {', '.join(needed)})")
+    elif is_offline_mode() and not running.planning():
+        found = [try_to_load_from_cache(name, file, revision=revisions[name]) for file in needed]
+        if not any(isinstance(file, str) for file in found):  # else None, or a mark that the hub has no such file
+            raise RequestError(
+                f"task.tokenizer: {name} is not in the hub's cache at revision {revisions[name]}, fetch it by: "
+                f"hf download {name} --revision {revisions[name]} --include '*.json' --include '*.txt' --include '*.model'"
+            )
 
 
 def _model_folder(model: str) -> None:

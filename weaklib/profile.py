@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from weaklib.files import local_folder
+
 # Notebooks that compare tasks of the controlled world, or change its noise and ask its truth.
 NEED_A_WORLD = ("09_tasks", "13_label_noise")
 
@@ -96,17 +98,25 @@ class Expected(Section):
     response_tokens: PositiveFloat  # mean, of a response
 
 
+# Folders of hh-rlhf that hold preference pairs.
+HHPart = Literal["harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled"]
+
+
 class DatasetTask(Section):
-    """Preference pairs of a published dataset, by hub id or from a copy of its repository."""
+    """Preference pairs of a published dataset, by hub id or from a copy of its repository.
+
+    The shares are of the prompts of its training pairs; what they leave is D_l ∪ D_u. ``demonstrations`` for SFT come from a part of
+    their own, or are the chosen responses of D_l ∪ D_u, as in the papers, which leaks the hidden labels of D_u.
+    """
 
     kind: Literal["dataset"]
     name: Literal["hh-rlhf", "tldr", "ultrafeedback"]
-    parts: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)] | None = None  # folders of hh-rlhf
+    parts: Annotated[list[HHPart], Field(min_length=1), AfterValidator(_distinct)] | None = None  # hh-rlhf only
     source: str  # hub id, or a folder
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None  # the hub's commit
     max_tokens: PositiveInt  # pairs with a longer dialogue are left out
     tokenizer: str  # whose tokens are counted: a model's folder or hub id
-    max_pairs: PositiveInt | None = None  # no more than so many, drawn by the seed
+    max_pairs: PositiveInt | None = None  # no more training pairs than so many, all parts together, drawn by the seed
     on_bad_row: Literal["error", "drop"] = "drop"
     demonstrations: Literal["separate", "chosen"] = "separate"
     demonstrations_share: Share = 0.0
@@ -114,6 +124,32 @@ class DatasetTask(Section):
     test_prompts: PositiveInt  # of the dataset's own test split
     expected: Expected
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def parts_are_of_hh(self):
+        if self.name == "hh-rlhf" and self.parts is None:
+            raise ValueError("parts is required: which folders of hh-rlhf, such as harmless-base")
+        if self.name != "hh-rlhf" and self.parts is not None:
+            raise ValueError(f"parts: {self.name} has none")
+        return self
+
+    @model_validator(mode="after")
+    def a_hub_id_is_pinned(self):
+        folder = local_folder(self.source)
+        if folder is None and self.revision is None:
+            raise ValueError(f"revision is required: which commit of the hub's dataset {self.source}")
+        if folder is not None and self.revision is not None:
+            raise ValueError(f"revision: {self.source} is a folder, which has none")
+        return self
+
+    @model_validator(mode="after")
+    def leaves_pairs(self):
+        if (self.demonstrations == "separate") != (self.demonstrations_share > 0):
+            needed = "above 0" if self.demonstrations == "separate" else "0"
+            raise ValueError(f"demonstrations: {self.demonstrations} needs demonstrations_share {needed}")
+        if self.demonstrations_share + self.proxy_share >= 1:
+            raise ValueError("demonstrations_share + proxy_share must be less than 1")
+        return self
 
 
 class ModelChoice(Section):
@@ -334,6 +370,16 @@ class Profile(Section):
             raise ValueError(f"models.gold: {gold} is not one of gold_models")
         if self.task.kind != "world" and self.models.proxy is None and gold is None:
             raise ValueError(f"models.proxy is required: a {self.task.kind} has no gold reward")
+        return self
+
+    @model_validator(mode="after")
+    def a_dataset_has_what_it_needs(self):
+        if self.task.kind != "dataset":
+            return self
+        if self.models.proxy is not None and self.task.proxy_share == 0:
+            raise ValueError("task.proxy_share must be above 0: models.proxy is trained on that part")
+        if local_folder(self.task.tokenizer) is None and self.task.tokenizer not in self.models.revisions:
+            raise ValueError(f"models.revisions: {self.task.tokenizer} is required, task.tokenizer names it")
         return self
 
     @model_validator(mode="after")

@@ -54,6 +54,11 @@ def recording():
         _recorder = None
 
 
+def planning() -> bool:
+    """Whether this is within :func:`recording`: nothing will run, so what only a run needs may be missing."""
+    return _recorder is not None
+
+
 @contextmanager
 def cluster(workers: int | None = None):
     """A cluster on this machine: one process with one thread a worker, so that no result depends on their number."""

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from weaklib.preference_files import part_sizes, read_pairs
+from weaklib import preference_datasets
+from weaklib.files import sha256 as hash_of
+from weaklib.preference_files import divide, read_pairs
 from weaklib.worlds import WORLDS
 from weaklib.worlds.knobs import HumanAnnotator
 
@@ -18,11 +20,11 @@ def run(out: Path, *, kind: str, seed: int, **parameters) -> None:
       (missing where no truth is known); which response is a is drawn at random;
     - ``demonstrations.parquet``: ``prompt, completion`` for SFT; ``corpus.parquet``: ``text`` for pre-training;
     - ``prompts.parquet``: ``part`` (``test``, and ``validation`` in the world), ``prompt``;
-    - ``proxy_pairs.parquet``: for a file, human-labelled pairs for the proxy of the gold reward;
-    - ``counts.json``: what was met in a file.
+    - ``proxy_pairs.parquet``: of a file or dataset, human-labelled pairs for the proxy of the gold reward;
+    - ``counts.json``: what was met in a file or dataset.
     """
     rng = np.random.default_rng(seed)
-    {"world": _from_world, "file": _from_file}[kind](out, rng, **parameters)
+    {"world": _from_world, "file": _from_file, "dataset": _from_dataset}[kind](out, rng, **parameters)
 
 
 def _from_world(out, rng, *, name, prompts, corpus, demonstrations, pairs, validation_prompts, test_prompts) -> None:
@@ -63,23 +65,66 @@ def world_pairs(rng: np.random.Generator, world, prompts: list[str], human: Huma
 
 def _from_file(out, rng, *, path, on_bad_row, demonstrations_share, proxy_share, test_share, sha256) -> None:
     rows, counts = read_pairs(Path(path), on_bad_row)
-    frame = pd.DataFrame(rows)
-    # whole prompts go to a part, so that no two parts share one
-    unique = rng.permutation(frame["prompt"].unique())
-    sizes = part_sizes(len(unique), demonstrations_share, proxy_share, test_share)
-    part_of = dict(zip(unique, np.repeat(list(sizes), list(sizes.values()))))
-    shown, proxy, test, rest = (frame[frame["prompt"].map(part_of) == part].reset_index(drop=True) for part in sizes)
+    shares = {"demonstrations_share": demonstrations_share, "proxy_share": proxy_share, "test_share": test_share}
+    parts = divide(pd.DataFrame(rows), rng, **shares)
+    parts["test"] = parts["test"]["prompt"].unique()
+    _write_preferences(out, rng, counts | {"sha256": sha256}, **parts)
+
+
+def _from_dataset(
+    out,
+    rng,
+    *,
+    name,
+    parts,
+    source,
+    revision,
+    max_tokens,
+    tokenizer,
+    tokenizer_revision,
+    max_pairs,
+    on_bad_row,
+    demonstrations,
+    demonstrations_share,
+    proxy_share,
+    test_prompts,
+    sha256=None,
+) -> None:
+    """With ``demonstrations`` *chosen*, SFT learns the chosen responses of ``pairs`` themselves, as in the papers.
+
+    That leaks hidden labels: the start of every policy then knows which responses of D_u the human preferred. *separate* does not.
+    """
+    files = preference_datasets.locate(name, parts, source, revision)
+    counts = {"dataset": name, "source": source, "revision": revision, "max_tokens": max_tokens}
+    counts["sha256"] = {file: hash_of(path) for split in files.values() for file, path in split.items()}
+    within = {}
+    for split, paths in files.items():
+        pairs, counts[split] = preference_datasets.read(paths.values(), name, on_bad_row)
+        lengths = preference_datasets.dialogue_tokens(pairs, tokenizer, tokenizer_revision)
+        within[split] = pairs[lengths <= max_tokens].reset_index(drop=True)
+        counts[split]["pairs_within_max_tokens"] = len(within[split])
+    shares = {"demonstrations_share": demonstrations_share, "proxy_share": proxy_share}
+    drawn = preference_datasets.draw(**within, rng=rng, max_pairs=max_pairs, test_prompts=test_prompts, **shares)
+    if demonstrations == "chosen":
+        drawn["demonstrations"] = drawn["pairs"]
+    counts["reported"] = preference_datasets.reported_counts(name)
+    _write_preferences(out, rng, counts, **drawn)
+
+
+def _write_preferences(out, rng, counts, *, pairs, proxy, demonstrations, test) -> None:
     _write(
         out,
-        pairs=_file_pairs(rng, rest),
+        pairs=_file_pairs(rng, pairs),
         proxy_pairs=_file_pairs(rng, proxy),
-        demonstrations=shown[["prompt", "chosen"]].rename(columns={"chosen": "completion"}),
+        demonstrations=demonstrations[["prompt", "chosen"]].rename(columns={"chosen": "completion"}),
         # both responses of the demonstration part: text, not preferences
-        corpus=pd.DataFrame({"text": pd.concat([shown["prompt"] + shown[s] for s in ("chosen", "rejected")])}),
-        prompts=_prompts(test=test["prompt"].unique()),
+        corpus=pd.DataFrame(
+            {"text": pd.concat([demonstrations["prompt"] + demonstrations[s] for s in ("chosen", "rejected")])}
+        ),
+        prompts=_prompts(test=test),
     )
-    counts |= {"pairs": len(rest), "proxy_pairs": len(proxy), "demonstrations": len(shown)}
-    counts |= {"test_prompts": test["prompt"].nunique(), "sha256": sha256}
+    counts |= {"pairs": len(pairs), "proxy_pairs": len(proxy), "demonstrations": len(demonstrations)}
+    counts |= {"test_prompts": len(test)}
     (out / "counts.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
 
 
