@@ -1,7 +1,5 @@
 """What can be wrong with a request beyond its parameters, found out before anything runs or is written."""
 
-import itertools
-import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,20 +10,8 @@ from weaklib import judge, preference_datasets, running
 from weaklib.files import local_folder
 from weaklib.parameters import RequestError
 from weaklib.preference_files import BadFile, part_sizes, read_pairs
-from weaklib.profile import DatasetTask, FileTask, GoldModel, Profile
-
-# A model folder needs one of each.
-MODEL_FILES = {
-    "config": ("config.json",),
-    "weights": (
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "pytorch_model.bin",
-        "pytorch_model.bin.index.json",
-    ),
-    "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"),
-}
-
+from weaklib.preflight_models import MODEL_FILES, check_machine, check_models
+from weaklib.profile import DatasetTask, FileTask, Profile
 
 # The notebooks that ask the judge.
 ASK_THE_JUDGE = ("01_supervisor_size", "08_judge", "10_feedback_quality")
@@ -43,20 +29,13 @@ def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> No
     if isinstance(profile.task, DatasetTask):
         _tokenizer(profile.task.tokenizer, profile.models.revisions)
         _dataset(profile)
-    swept = [*(profile.supervisors or []), *(profile.students or []), *itertools.chain(*profile.families or [])]
-    for model in {*profile.models.weak, *profile.models.strong, profile.models.proxy, *swept} - {None}:
-        if model not in profile.models.pretrained_here:
-            _model_folder(model)
-    for name, gold in profile.gold_models.items():
-        if gold.model not in profile.models.pretrained_here:
-            _model_folder(gold.model)
-            _reward_model(name, gold)
-    if profile.device != "cpu":
-        _gpu(profile.device)
+    check_models(profile)
+    if not running.planning():
+        check_machine(profile)
     if profile.annotator.kind == "judge" or set(notebooks) & set(ASK_THE_JUDGE):
         if profile.judge is None:
             raise RequestError("judge: this profile has no such section, and what was asked for needs it")
-        if profile.judge.base_url is not None:
+        if profile.judge.base_url is not None and not running.planning():
             judge.probe(profile.judge)
 
 
@@ -135,45 +114,3 @@ def _tokenizer(name: str, revisions: dict[str, str]) -> None:
                 f"task.tokenizer: {name} is not in the hub's cache at revision {revisions[name]}, fetch it by: "
                 f"hf download {name} --revision {revisions[name]} --include '*.json' --include '*.txt' --include '*.model'"
             )
-
-
-def _model_folder(model: str) -> None:
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        # a path that is not there would be taken for a hub id and fail late
-        if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-            raise RequestError(f"model {model!r}: no such folder, not a hub id, and not in models.pretrained_here")
-        return
-    for part, names in MODEL_FILES.items():
-        if not any((folder / name).is_file() for name in names):
-            raise RequestError(f"model folder {folder}: no {part} in it (one of {', '.join(names)})")
-
-
-def _reward_model(name: str, gold: GoldModel) -> None:
-    folder = Path(gold.model).expanduser()
-    if not folder.is_dir():
-        return
-    where = f"gold_models.{name}: {folder}"
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RequestError(f"{where}/config.json: not JSON: {error}") from None
-    if not any(
-        architecture.endswith("ForSequenceClassification") for architecture in config.get("architectures") or ()
-    ):
-        raise RequestError(f"{where} has no classification head: it is {config.get('architectures')}")
-    outputs = len(config.get("id2label") or (0, 1))  # transformers writes no labels where there are two
-    if gold.output >= outputs:
-        raise RequestError(f"{where}: output {gold.output} was asked for, it has {outputs}")
-    tokenizer = folder / "tokenizer_config.json"
-    in_config = tokenizer.is_file() and "chat_template" in json.loads(tokenizer.read_text(encoding="utf-8"))
-    if gold.format == "chat" and not in_config and not (folder / "chat_template.jinja").is_file():
-        raise RequestError(f"{where}: format chat was asked for, its tokenizer has no chat template")
-
-
-def _gpu(device: str) -> None:
-    import torch  # only here: it takes seconds
-
-    count = torch.cuda.device_count()
-    if int(device.partition(":")[2] or 0) >= count:
-        raise RequestError(f"device: {device} is not there: torch sees {count} GPUs on this machine")
