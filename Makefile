@@ -7,7 +7,7 @@ ONLY ?=
 PYTHON := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -c "import weaklib" 2>/dev/null \
             && echo "$$CONDA_PREFIX/bin/python" || echo .venv/bin/python)
 
-.PHONY: setup reproduce test test-notebooks test-sandbox settings coverage bench bench-study
+.PHONY: setup reproduce test test-notebooks test-slow test-sandbox settings coverage bench bench-study
 setup: $(if $(filter .venv/%,$(PYTHON)),.venv/.complete)
 
 # A .venv that is there already (with torch's CPU build, say) is kept and completed.
@@ -26,6 +26,10 @@ test: setup
 # Every notebook of the smoke profile by plain papermill from another folder, and by Run All.
 test-notebooks: setup
 	$(PYTHON) -m pytest -m notebooks
+
+# Notebooks 05 and 06 on model folders of every architecture, with all weights and with LoRA.
+test-slow: setup
+	$(PYTHON) -m pytest -m slow
 
 # What the sandbox promises of its models, and its sanity checks; trains what the store lacks.
 test-sandbox: setup

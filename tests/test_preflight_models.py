@@ -49,7 +49,7 @@ def said(tmp_path, models: dict[str, str], **environment) -> dict[str, str]:
         "import json, sys\nfrom weaklib.parameters import RequestError, load_profile\nfrom weaklib import preflight_models\n"
         "for model, revision in json.loads(sys.argv[1]).items():\n"
         "    changes = {'models.weak': [model], 'models.revisions': {model: revision} if revision else {}}\n"
-        "    try:\n        preflight_models.check_models(load_profile('smoke', changes))\n        print(json.dumps([model, '']))\n"
+        "    try:\n        preflight_models.check_models(load_profile('smoke', changes), [])\n        print(json.dumps([model, '']))\n"
         "    except RequestError as error:\n        print(json.dumps([model, str(error)]))\n"
     )
     done = subprocess.run(
@@ -100,7 +100,7 @@ LORA = {"rank": 2, "alpha": 4.0, "targets": ["q_proj", "v_proj"]}
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"policy.lora": LORA | {"targets": ["query"]}}, "policy.lora.targets: opt-large has no module 'query': fc1, fc2, k_proj"),
+        ({"policy.lora": LORA | {"targets": ["query"]}}, "policy.lora.targets: opt-small has no module 'query': fc1, fc2, k_proj"),
         ({"dialogue": "chat"}, "dialogue: chat was asked for, the tokenizer of"),
         ({"hardware.tracker": "trackio"}, "hardware.tracker: trackio is not installed in this environment: pip install trackio"),
         ({"device": "cuda"}, "device: cuda is not there"),
@@ -112,4 +112,4 @@ def test_what_a_model_or_the_machine_lacks(changes, line):
 
 
 def test_lora_targets_of_a_model_made_here_are_known():
-    preflight_models.check_models(load_profile("smoke", {"policy.lora": LORA, "annotator.lora": LORA}))
+    preflight_models.check_models(load_profile("smoke", {"policy.lora": LORA, "annotator.lora": LORA}), [])

@@ -29,7 +29,8 @@ def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> No
     if isinstance(profile.task, DatasetTask):
         _tokenizer(profile.task.tokenizer, profile.models.revisions)
         _dataset(profile)
-    check_models(profile)
+    notebooks = list(notebooks)
+    check_models(profile, notebooks)
     if not running.planning():
         check_machine(profile)
     if profile.annotator.kind == "judge" or set(notebooks) & set(ASK_THE_JUDGE):

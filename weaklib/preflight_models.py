@@ -1,14 +1,14 @@
 """What can be wrong with the models of a request and the machine they shall run on."""
 
 import importlib.util
-import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from weaklib import running
 from weaklib.files import local_folder
 from weaklib.parameters import RequestError
-from weaklib.profile import GoldModel, Lora, Profile
+from weaklib.profile import SWEEPS, GoldModel, Lora, Profile
 
 # A model folder needs one of each.
 MODEL_FILES = {
@@ -23,15 +23,23 @@ MODEL_FILES = {
 }
 
 
-def check_models(profile: Profile) -> None:
-    """Raises:
-    RequestError: a model is not where it is said to be, lacks what it is needed for, or is no model; one line that names it.
+def check_models(profile: Profile, notebooks: Iterable[str]) -> None:
+    """The models of a profile and of the sweeps of ``notebooks``.
+
+    Raises:
+        RequestError: a model is not where it is said to be, lacks what it is needed for, or is no model; one line that names it.
     """
     models, here = profile.models, profile.models.pretrained_here
-    weak = {*models.weak, *(profile.supervisors or [])}
-    strong = {*models.strong, *(profile.students or [])}
-    swept = itertools.chain(*profile.families or [])
-    for name in sorted({*weak, *strong, *swept, models.proxy} - {None}):
+    swept = {key for notebook in notebooks for key in SWEEPS.get(notebook, ())}
+    weak, strong = set(models.weak), set(models.strong)
+    if "supervisors" in swept:
+        weak |= {*profile.supervisors}
+    if "students" in swept:
+        strong |= {*profile.students}
+    if "families" in swept:
+        weak |= {weaker for weaker, _ in profile.families}
+        strong |= {stronger for _, stronger in profile.families}
+    for name in sorted({*weak, *strong, models.proxy} - {None}):
         folder = None if name in here else _folder(name, models.revisions)
         if folder:
             _ends_texts(folder)
