@@ -62,6 +62,9 @@ def weigh(
       1/n for the least to 1 for the most confident (equal ones share their mean rank);
     - ``top``: the ``top_percent`` % most confident, weight 1 ([B] Fig. 2); of equally confident ones the first;
     - ``above``: those of a confidence of at least ``threshold``, weight 1; the most confident one if there is none.
+
+    Raises:
+        ValueError: unknown weighting.
     """
     confidence = labels["confidence"]
     if weighting == "top":
@@ -75,4 +78,6 @@ def weigh(
         "margin": labels["margin"],
         "rank": confidence.rank(pct=True),
     }
+    if weighting not in weights:
+        raise ValueError(f"unknown weighting {weighting!r}: top, above, {', '.join(weights)}")
     return labels.assign(weight=weights[weighting])
