@@ -263,6 +263,13 @@ def test_demonstrations_as_in_the_papers(task, tmp_path):
     assert counts["demonstrations"] == counts["pairs"] == 78 - counts["proxy_pairs"]
 
 
+def test_without_a_proxy_no_pairs_are_kept_for_it(task, tmp_path):
+    gold = {"gold_models": {"mine": {"model": "some/reward-model"}}, "models.gold": "mine", "models.proxy": None}
+    values = task(write_tldr(tmp_path / "tldr"), "tldr").task.model_dump() | {"proxy_share": 0.0}
+    tables, counts = made(load_profile("hh-file", gold | {"task": values}), tmp_path)
+    assert tables["proxy_pairs"].empty and counts["pairs"] == 0.75 * TRAIN
+
+
 def test_the_key_follows_the_files_that_are_read(task, tokenizer, tmp_path):
     folder = write_hh(tmp_path / "hh")
 

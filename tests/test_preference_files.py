@@ -83,7 +83,8 @@ def test_what_the_human_says_last_is_no_part_of_a_response(tmp_path):
 def test_a_line_ends_at_a_line_feed_only(tmp_path):
     path = tmp_path / "pairs.jsonl.gz"
     odd = HH | {"chosen": HH["chosen"] + " A\u2028b\x85c\rd\x0be"}
-    path.write_bytes(gzip.compress((json.dumps(odd, ensure_ascii=False) + "\r\n" + json.dumps(HH)).encode()))
+    line = json.dumps(odd, ensure_ascii=False, separators=(",\r", ":"))
+    path.write_bytes(gzip.compress((line + "\r\n" + json.dumps(HH)).encode()))
     pairs, counts = read_pairs(path)
     assert pairs[0]["chosen"] == " Gladly. A\u2028b\x85c\rd\x0be" and counts["rows"] == 2
 

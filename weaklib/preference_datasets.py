@@ -209,5 +209,5 @@ def draw(
 
 def reported_counts(name: str) -> list[dict]:
     """What [A] reported of the dataset's size, as in ``notebooks/reported.csv``: ``method`` says which pairs, ``value`` how many."""
-    rows = reported("A", "Data")
+    rows = reported("A", "Data").astype({"value": int})
     return rows.loc[rows["data"] == FORMS[name].title, ["method", "value", "source"]].to_dict("records")
