@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pyarrow as pa
@@ -430,6 +432,41 @@ def test_a_missing_tokenizer_is_the_command_that_fetches_it(hub_home, task, tmp_
     assert (
         f"task.tokenizer: facebook/opt-125m is not in the hub's cache at revision {REVISION}, fetch it by: hf " in line
     )
+
+
+class NoSuchRevision(BaseHTTPRequestHandler):
+    """The hub's answer to a commit that it does not have."""
+
+    def do_GET(self):
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RevisionNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_revision_that_does_not_exist_is_one_line(tmp_path):
+    code = """
+from weaklib import preference_datasets
+try:
+    preference_datasets.locate("hh-rlhf", ["harmless-base"], "Anthropic/hh-rlhf", "%s")
+except preference_datasets.BadFile as error:
+    print(error)
+"""
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoSuchRevision) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+        environment |= {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path)}
+        arguments = [sys.executable, "-c", code % REVISION]
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
+        server.shutdown()
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"task.source: dataset Anthropic/hh-rlhf at revision {REVISION}: 404 Client Error")
+    assert "Revision Not Found" in line
 
 
 def test_the_plan_needs_neither_data_nor_network(hub_home, task, tmp_path):
