@@ -1,9 +1,13 @@
 """Two responses to one prompt in one sequence give the numbers of two sequences, in real models of every architecture."""
 
+import warnings
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.functional import logsigmoid
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from weaklib import language_models, pairs
@@ -29,9 +33,10 @@ def network(model_type: str, auto=AutoModelForCausalLM, lora: bool = False, **mo
         "vocab_size": VOCABULARY,
         "pad_token_id": PAD,
         "bos_token_id": 1,
+        "eos_token_id": 2,
     }
     torch.manual_seed(0)
-    model = auto.from_config(AutoConfig.for_model(model_type, **settings, eos_token_id=2, **more)).eval()
+    model = auto.from_config(AutoConfig.for_model(model_type, **settings | more)).eval()
     with torch.no_grad():  # away from the start, where biases are 0 and all responses alike
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -157,12 +162,106 @@ def test_the_rejected_response_does_not_see_the_chosen_one():
     assert torch.equal(one, two)
 
 
-def test_trls_tiled_kernel_gives_the_same_log_probs():
+def in_blocks(model):
+    """The same model with the attention that reads the mask in blocks."""
+    model.set_attn_implementation("flex_attention")
+    assert pairs.form(model) == "shared"
+    return model
+
+
+@pytest.fixture
+def uncompiled():
+    """FlexAttention as it is written, not as a kernel: that takes a compiler and, on a CPU, half a minute."""
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+        yield
+
+
+@pytest.mark.parametrize("longest", [LONGEST, 300])  # within a block of 128 positions; over several and into one more
+@pytest.mark.parametrize("model_type", pairs.SHARED)
+def test_a_mask_in_blocks_gives_the_same_log_probs(model_type, longest, uncompiled):
+    rows = some_rows()
+    if longest > LONGEST:
+        rows += [{"prompt_ids": [5] * 140, "chosen_ids": [6] * 20, "rejected_ids": [7] * 139}]
+        rows += [{"prompt_ids": [5] * 3, "chosen_ids": [6] * 150, "rejected_ids": [7] * 20}]
+    model, batch = network(model_type, max_position_embeddings=longest), pairs.collate(rows, "shared")
+    with torch.inference_mode():
+        dense = pairs.response_logps(model, batch)
+        assert same(pairs.response_logps(in_blocks(model), batch), dense)
+
+
+@pytest.mark.parametrize("longest", [LONGEST, 300])
+def test_blocks_are_the_dense_mask(longest):
+    segments = torch.randint(-1, 3, (3, longest)).sort(dim=1).values
+    blocks, dense = pairs._block_mask(segments), pairs._dense_mask(segments)
+    every = torch.arange(longest)
+    assert torch.equal(blocks.mask_mod(torch.arange(3)[:, None, None], 0, every[:, None], every), dense[:, 0])
+    padded = torch.nn.functional.pad(dense, (0, -longest % 128) * 2)
+    assert torch.equal(blocks.to_dense().bool(), padded.unfold(2, 128, 128).unfold(3, 128, 128).any(-1).any(-1))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention has a backward pass on a GPU only")
+@pytest.mark.parametrize("model_type", pairs.SHARED)
+def test_gradients_through_a_mask_in_blocks_are_the_same(model_type):
+    dense, rows = network(model_type, num_attention_heads=2).cuda(), some_rows()
+    blocks = in_blocks(network(model_type, num_attention_heads=2).cuda())
+    batch = {name: tensor.cuda() for name, tensor in pairs.collate(rows, "shared").items()}
+    ours, theirs = (gradient(model, pairs.response_logps(model, batch).diff(dim=0).mean()) for model in (blocks, dense))
+    assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
+
+
+def test_masks_in_blocks_are_for_gpus():
+    model = network("opt")
+    pairs.use_block_masks(model)
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_trls_tiled_kernel_gives_the_same_log_probs_and_gradients(dtype, tolerance, bias):
     """It is what a GPU takes, so that the logits of a long vocabulary are never held."""
-    head, hidden, targets = torch.nn.Linear(16, 50), torch.randn(9, 16), torch.randint(50, (9,))
-    assert same(
-        language_models._tiled_logps(head, hidden, targets), language_models._plain_logps(head, hidden, targets)
-    )
+    generator = torch.Generator().manual_seed(0)
+    longer = language_models._VOCABULARY_TILE + 50  # the last tile is not full
+    targets, gradients = torch.randint(longer, (9,), generator=generator), torch.randn(9, generator=generator)
+    targets[0], targets[1] = 0, longer - 1
+    start, results = torch.randn(9, 16, generator=generator), []
+    for logps in (language_models._tiled_logps, language_models._plain_logps):
+        torch.manual_seed(0)
+        # the plain one in float32, of the very numbers that bfloat16 can hold
+        exact = torch.float32 if logps is language_models._plain_logps else dtype
+        head = torch.nn.Linear(16, longer, bias=bias).to(dtype).to(exact)
+        hidden = start.to(dtype).to(exact).requires_grad_()
+        result = logps(head, hidden, targets)
+        (result * gradients).sum().backward()
+        results.append([result.detach(), hidden.grad, *(parameter.grad for parameter in head.parameters())])
+    for tiled, plain in zip(*results, strict=True):
+        assert plain.norm() > 1e-3 and (tiled.float() - plain).norm() <= tolerance * plain.norm()
+
+
+def test_the_tiled_kernel_never_holds_all_logits():
+    class Largest(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            tensors = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+            self.numbers = max([self.numbers, *(t.untyped_storage().nbytes() // t.element_size() for t in tensors)])
+            return result
+
+    tokens, vocabulary = 64, 5 * language_models._VOCABULARY_TILE
+    head, hidden = torch.nn.Linear(2, vocabulary), torch.randn(tokens, 2, requires_grad=True)
+    with Largest() as largest:
+        language_models._tiled_logps(head, hidden, torch.arange(tokens)).sum().backward()
+    assert largest.numbers == tokens * language_models._VOCABULARY_TILE
+
+
+@pytest.mark.parametrize("form", ["shared", "plain"])
+def test_padding_to_a_multiple_changes_no_log_prob(form, monkeypatch):
+    model, rows = network("opt"), some_rows()
+    monkeypatch.setattr(pairs, "form", lambda model: form)
+    tight, wide = (pairs.collate(rows, form, multiple) for multiple in (1, 16))
+    assert wide["input_ids"].shape[1] % 16 == 0 and wide["input_ids"].shape[1] - tight["input_ids"].shape[1] < 16
+    assert same(pairs.response_logps(model, wide), pairs.response_logps(model, tight))
 
 
 def test_batches_keep_to_the_budget_and_lose_no_row():

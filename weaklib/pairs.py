@@ -14,12 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PreTrainedModel
 
 from weaklib.language_models import load_causal_lm, load_tokenizer, token_logps, tokenize_pairs, without_adapters
 
 # Architectures shown equal in both forms, when they attend to everything before a token and rotate or embed its position alone.
 SHARED = ("gpt_neox", "llama", "opt", "qwen2")
+
+# Attention that reads a mask of pairs of tokens alike; others read it differently, or not at all.
+MASKED = ("sdpa", "flex_attention")
 
 Batch = dict[str, torch.Tensor]
 
@@ -32,9 +36,24 @@ def form(model: PreTrainedModel) -> str:
         config.model_type in SHARED
         and not getattr(config, "sliding_window", None)
         and rope not in ("dynamic", "longrope")  # angles that depend on the longest sequence of the batch
-        and config._attn_implementation == "sdpa"  # others read a mask of pairs of tokens differently, or not at all
+        and config._attn_implementation in MASKED
     )
     return "shared" if equal else "plain"
+
+
+def use_block_masks(model: PreTrainedModel) -> None:
+    """On a GPU, has a model whose pairs are shared read their mask in blocks (FlexAttention), where its kernel can.
+
+    A dense mask takes a slower kernel and T² memory. FlexAttention knows no dropout, no heads of fewer than 16 dimensions, and
+    no backward pass on a CPU.
+    """
+    network = without_adapters(model)
+    config = network.config
+    dimensions = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if network.device.type == "cuda" and form(model) == "shared" and dimensions >= 16 and not config.attention_dropout:
+        # it is compiled anew for each size of model and for batches of one row; past the limit a slow one is taken silently
+        torch._dynamo.config.recompile_limit = 64
+        network.set_attn_implementation("flex_attention")
 
 
 def length(row: dict, form: str) -> int:
@@ -75,8 +94,8 @@ def batches_of_pairs(rows: list[dict], form: str, batch_tokens: int) -> Iterator
         yield numbers, collate([rows[number] for number in numbers], form)
 
 
-def collate(rows: list[dict], form: str) -> Batch:
-    """A batch of B pairs.
+def collate(rows: list[dict], form: str, multiple: int = 1) -> Batch:
+    """A batch of B pairs, padded to a ``multiple`` of positions.
 
     Returns:
         ``input_ids`` (R, T), with R = B (shared) or 2B (plain), padded on the right; ``segments`` (R, T): 0 in the prompt, 1 and 2 in
@@ -89,6 +108,7 @@ def collate(rows: list[dict], form: str) -> Batch:
     else:
         parts = [[row["prompt_ids"], row[side]] for side in ("chosen_ids", "rejected_ids") for row in rows]
     longest = max(sum(map(len, sequence)) for sequence in parts)
+    longest += -longest % multiple
     ids, segments, positions = (torch.full((len(parts), longest), fill) for fill in (0, -1, 0))
     responses = [[], []]  # chosen and rejected: (tokens, where they are predicted, where the response ends)
     for number, (prompt, *answers) in enumerate(parts):
@@ -120,6 +140,7 @@ def collate(rows: list[dict], form: str) -> Batch:
 @torch.inference_mode()
 def score(model: PreTrainedModel, rows: list[dict], what: Callable, batch_tokens: int) -> torch.Tensor:
     """``what`` (:func:`response_logps` or :func:`response_rewards`) of each row's two responses, float64 on the CPU: (len(rows), 2)."""
+    use_block_masks(model)
     result = torch.empty(len(rows), 2, dtype=torch.float64)
     for numbers, batch in batches_of_pairs(rows, form(model), batch_tokens):
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
@@ -135,23 +156,38 @@ def logps_of_pairs(folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens
 
 def response_logps(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """log π(response | prompt) in nats, summed over the response's tokens: shape (2, B), chosen and rejected."""
-    logps = token_logps(model, _inputs(batch, form(model)), batch["before_targets"], batch["targets"])
+    logps = token_logps(model, _inputs(batch, model), batch["before_targets"], batch["targets"])
     return torch.segment_reduce(logps, "sum", lengths=batch["lengths"]).view(2, -1)
 
 
 def response_rewards(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """The scalar head's reward at the end of each response: shape (2, B), chosen and rejected."""
     network = without_adapters(model)
-    hidden = network.base_model(**_inputs(batch, form(model))).last_hidden_state.flatten(0, 1)
+    hidden = network.base_model(**_inputs(batch, model)).last_hidden_state.flatten(0, 1)
     return network.score(hidden[batch["ends"]]).float().view(2, -1)
 
 
-def _inputs(batch: Batch, form: str) -> dict:
+def _inputs(batch: Batch, model: PreTrainedModel) -> dict:
     segments = batch["segments"]
     inputs = {"input_ids": batch["input_ids"], "use_cache": False}
-    if form == "plain":
+    if form(model) == "plain":
         return inputs | {"attention_mask": (segments >= 0).long()}
-    # a token sees itself and what is before it in the prompt and in its own response
+    blocks = without_adapters(model).config._attn_implementation == "flex_attention"
+    mask = _block_mask(segments) if blocks else _dense_mask(segments)
+    return inputs | {"position_ids": batch["positions"], "attention_mask": mask}
+
+
+def _dense_mask(segments: torch.Tensor) -> torch.Tensor:
+    """A token sees itself and what is before it in the prompt and in its own response: (R, 1, T, T)."""
     seen, sees = segments[:, None, :], segments[:, :, None]
-    visible = ((seen == 0) | (seen == sees)).tril()
-    return inputs | {"position_ids": batch["positions"], "attention_mask": visible[:, None]}
+    return ((seen == 0) | (seen == sees)).tril()[:, None]
+
+
+def _block_mask(segments: torch.Tensor) -> BlockMask:
+    """The same as blocks, of which those that nobody sees are skipped."""
+
+    def visible(row, head, sees, seen):
+        return (seen <= sees) & ((segments[row, seen] == 0) | (segments[row, seen] == segments[row, sees]))
+
+    rows, longest = segments.shape
+    return create_block_mask(visible, rows, None, longest, longest, segments.device)

@@ -51,6 +51,7 @@ class PairTrainer:
     """
 
     def __init__(self, model, args, *, batch_tokens: int, train_dataset, processing_class):
+        pairs.use_block_masks(model)
         self.form, self.batch_tokens = pairs.form(model), batch_tokens
         collator = {"data_collator": self._batches, "train_dataset": train_dataset}
         super().__init__(model, args=args, processing_class=processing_class, **collator)
