@@ -210,6 +210,17 @@ def test_gradients_through_a_mask_in_blocks_are_the_same(model_type):
     assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
 
 
+@pytest.mark.parametrize("model_type", pairs.SHARED)
+def test_layers_are_compiled_in_place(model_type, uncompiled):
+    """The numbers of a compiled model are for the GPU bench: here a compilation would take a minute."""
+    model, batch = network(model_type, lora=True), pairs.collate(some_rows(), "shared")
+    names, before = list(model.state_dict()), pairs.response_logps(model, batch)
+    language_models.compile_layers(model)
+    compiled = [module for module in model.modules() if module._compiled_call_impl is not None]
+    assert len(compiled) == model.config.num_hidden_layers
+    assert list(model.state_dict()) == names and torch.equal(pairs.response_logps(model, batch), before)
+
+
 def test_masks_in_blocks_are_for_gpus():
     model = network("opt")
     pairs.use_block_masks(model)

@@ -43,14 +43,14 @@ def perturbed(folder):
     return model
 
 
-def ours(student, objective, weights):
+def ours(student, objective, weights, **more):
     folder, pairs, limits = student
     tokenizer = load_tokenizer(folder)
     rows = tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
     for row, pair, weight in zip(rows, pairs.itertuples(), weights, strict=True):
         logps = (pair.logps_a, pair.logps_b) if pair.prefers_a else (pair.logps_b, pair.logps_a)
         row |= {"ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1], "weight": weight}
-    config = DPOConfig(**settings(), beta=0.3, label_smoothing=0.1 if objective == "rdpo" else 0.0)
+    config = DPOConfig(**settings(**more), beta=0.3, label_smoothing=0.1 if objective == "rdpo" else 0.0)
     trainer = WeightedDPOTrainer(
         perturbed(folder),
         config,
@@ -98,6 +98,14 @@ def test_with_weights_1_loss_and_gradients_are_trls(student, objective):
     assert loss == pytest.approx(expected_loss, rel=1e-5, abs=1e-5)
     assert gradient.norm() > 1e-3
     assert (gradient - expected_gradient).norm() / expected_gradient.norm() < 1e-5
+
+
+def test_mixed_precision_reaches_the_pairs(student):
+    """Pairs do not come through the model's own forward, around which accelerate would put it."""
+    loss, gradient = ours(student, "dpo", [1.0] * PAIRS, bf16=True)
+    exact_loss, exact_gradient = ours(student, "dpo", [1.0] * PAIRS)
+    assert loss == pytest.approx(exact_loss, rel=0.02)
+    assert 1e-4 < (gradient - exact_gradient).norm() / exact_gradient.norm() < 0.1
 
 
 def test_a_weight_scales_its_pairs_gradient(student):

@@ -34,7 +34,7 @@ def load_causal_lm(folder: Path, device: str, dtype: torch.dtype | None = None) 
 
 
 def load(auto, folder: Path, **settings) -> PreTrainedModel:
-    """A model of the store by ``auto.from_pretrained``; adapters (:func:`weaklib.training.with_adapters`) are put into theirs."""
+    """A model of the store by ``auto.from_pretrained``; adapters (:func:`weaklib.training.trainable`) are put into theirs."""
     adapter = folder / "adapter_config.json"
     if not adapter.is_file():
         return auto.from_pretrained(folder, **settings)

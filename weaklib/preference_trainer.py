@@ -88,6 +88,10 @@ class PairTrainer:
         positions = sum(pairs.positions([rows[i] for i in step], self.form, self.batch_tokens) for step in steps)
         return 1 - sum(pairs.tokens(row, self.form) for row in rows) / positions
 
+    def compute_loss_context_manager(self):
+        # accelerate puts mixed precision around the model's own forward, which pairs do not come through
+        return self.accelerator.autocast()
+
     def training_step(self, model, inputs, num_items_in_batch=None):
         return sum(super(PairTrainer, self).training_step(model, batch) for batch in inputs)
 

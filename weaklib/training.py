@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, Trainer, TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from weaklib.language_models import save
+from weaklib.language_models import save, without_adapters
 from weaklib.scratch import scratch
 
 
@@ -56,7 +56,6 @@ def trainer_settings(
         "max_length": None,  # cut once, at tokenisation
         "gradient_checkpointing": gradient_checkpointing,
         "bf16": training.get("precision") == "bfloat16",
-        "torch_compile": training.get("compile", False),
         "use_cpu": device == "cpu",
         "seed": seed,
     }
@@ -67,14 +66,27 @@ def weights_dtype(training: dict) -> torch.dtype:
     return torch.bfloat16 if training.get("precision") == "bfloat16" and training.get("lora") else torch.float32
 
 
-def with_adapters(model: PreTrainedModel, training: dict, start: Path, task_type: str) -> PreTrainedModel:
-    """``model`` with LoRA's adapters (Hu et al. 2021) where ``training`` asks for them, else as it is.
+def compile_layers(model: PreTrainedModel) -> None:
+    """Has each layer run by torch.compile, in place: one compilation serves all layers, and weights keep their names.
+
+    ``TrainingArguments.torch_compile`` would compile the model's own forward, which pairs do not come through.
+    """
+    network = without_adapters(model)
+    for module in network.modules():
+        if type(module).__name__ in network._no_split_modules:
+            module.compile()
+
+
+def trainable(model: PreTrainedModel, training: dict, start: Path, task_type: str) -> PreTrainedModel:
+    """``model`` as ``training`` wants it: with LoRA's adapters (Hu et al. 2021), with compiled layers, or as it is.
 
     The adapters remember ``start``, the folder of the model they belong to, by its place in the store.
 
     Raises:
         ValueError: none of LoRA's targets is a module of the model.
     """
+    if training.get("compile"):
+        compile_layers(model)
     lora = training.get("lora")
     if not lora:
         return model

@@ -9,7 +9,7 @@ from trl import RewardConfig
 
 from weaklib.language_models import load_tokenizer, tokenize_pairs
 from weaklib.preference_trainer import BradleyTerryTrainer
-from weaklib.training import trainer_settings, weights_dtype, with_adapters
+from weaklib.training import trainable, trainer_settings, weights_dtype
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=weights_dtype(training))
     rows = tokenize_pairs(tokenizer, pd.read_parquet(labels / "labels.parquet"), "chosen", "rejected", limits)
     trainer = BradleyTerryTrainer(
-        with_adapters(model, training, base, "SEQ_CLS").to(device),
+        trainable(model, training, base, "SEQ_CLS").to(device),
         RewardConfig(**settings),
         batch_tokens=training["batch_tokens"],
         train_dataset=Dataset.from_list(rows),

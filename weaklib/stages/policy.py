@@ -9,7 +9,7 @@ from trl import DPOConfig
 
 from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
 from weaklib.preference_trainer import WeightedDPOTrainer
-from weaklib.training import trainer_settings, weights_dtype, with_adapters
+from weaklib.training import trainable, trainer_settings, weights_dtype
 
 
 def run(
@@ -42,7 +42,7 @@ def run(
         **trainer_settings(training, seed, device, out, **execution), beta=beta, label_smoothing=label_smoothing
     )
     trainer = WeightedDPOTrainer(
-        with_adapters(model, training, start, "CAUSAL_LM"),
+        trainable(model, training, start, "CAUSAL_LM"),
         config,
         objective=objective,
         batch_tokens=training["batch_tokens"],

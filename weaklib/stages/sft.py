@@ -8,7 +8,7 @@ from trl import SFTConfig
 
 from weaklib.language_models import load_causal_lm, load_tokenizer, prompt_ids, response_ids
 from weaklib.text_trainer import TextTrainer
-from weaklib.training import train_and_save, trainer_settings, weights_dtype, with_adapters
+from weaklib.training import train_and_save, trainable, trainer_settings, weights_dtype
 
 
 def run(
@@ -42,6 +42,6 @@ def run(
         ]
     )
     config = SFTConfig(**trainer_settings(training, seed, device, out, **execution))
-    model = with_adapters(model, training, base, "CAUSAL_LM")
+    model = trainable(model, training, base, "CAUSAL_LM")
     trainer = TextTrainer(model, config, train_dataset=dataset, processing_class=tokenizer)
     train_and_save(trainer, out, merge=True)  # adapters of policies belong to a whole model
