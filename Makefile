@@ -7,7 +7,7 @@ ONLY ?=
 PYTHON := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -c "import weaklib" 2>/dev/null \
             && echo "$$CONDA_PREFIX/bin/python" || echo .venv/bin/python)
 
-.PHONY: setup reproduce test test-notebooks test-slow test-sandbox settings coverage bench bench-study
+.PHONY: setup reproduce test test-notebooks test-slow test-sandbox settings coverage bench bench-study bench-gpu
 setup: $(if $(filter .venv/%,$(PYTHON)),.venv/.complete)
 
 # A .venv that is there already (with torch's CPU build, say) is kept and completed.
@@ -50,3 +50,7 @@ bench: setup
 # What sharing stages saves, two workers against one, and the floor; needs the sandbox's store (tests/bench/study.json).
 bench-study: setup
 	$(PYTHON) tests/bench/study.py
+
+# Stages of OPT-125M and OPT-1.3B (random weights) on one GPU of 80 GB, ours against TRL (tests/bench/gpu.json); WEAKLIB_HH_FILE as above.
+bench-gpu: setup
+	$(PYTHON) tests/bench/gpu.py

@@ -65,11 +65,15 @@ class Data:
 
     def first(self, count: int) -> "Data":
         """The same with its first pairs only."""
+        return self.take(list(range(len(self.rows)))[:count])
+
+    def take(self, numbers: list[int]) -> "Data":
+        """The same with some of its pairs."""
         part = object.__new__(Data)
         part.__dict__ |= self.__dict__ | {
-            "texts": self.texts[:count],
-            "frame": self.frame[:count],
-            "rows": self.rows[:count],
+            "texts": self.texts.iloc[numbers],
+            "frame": self.frame.iloc[numbers],
+            "rows": [self.rows[number] for number in numbers],
         }
         return part
 
@@ -87,14 +91,14 @@ def from_world(count: int) -> Data:
     return Data("sandbox", frame, p.models.pretrained_here["opt-small"], p.pretraining.vocabulary)
 
 
-def alternating(sides: dict[str, Callable[[], None]], rounds: int = 3) -> dict[str, float]:
-    """Median seconds of each side, in turn; the first round of each is not counted."""
+def alternating(sides: dict[str, Callable[[], None]], rounds: int = 3, warm: int = 1) -> dict[str, float]:
+    """Median seconds of each side, in turn; the first, ``warm`` rounds of each are not counted."""
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for _, (name, run) in itertools.product(range(rounds + 1), sides.items()):
+    for _, (name, run) in itertools.product(range(rounds + warm), sides.items()):
         started = time.perf_counter()
         run()
         times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
+    return {name: statistics.median(seconds[warm:]) for name, seconds in times.items()}
 
 
 def training(data: Data, batch: int) -> dict[str, Callable]:
@@ -269,10 +273,14 @@ def padding(data: Data, batch: int) -> dict[str, float]:
     return {"ours": trainer.padding_share(), "TRL as it comes": 1 - filled / all_positions}
 
 
-def machine() -> str:
+def processor() -> str:
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = names[0].partition(": ")[2] if names else platform.machine()
-    return f"{len(os.sched_getaffinity(0))} cores of {cpu}, {THREADS} threads, no GPU; torch {torch.__version__}"
+    return f"{len(os.sched_getaffinity(0))} cores of {cpu}"
+
+
+def machine() -> str:
+    return f"{processor()}, {THREADS} threads, no GPU; torch {torch.__version__}"
 
 
 def main() -> None:
