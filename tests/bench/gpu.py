@@ -73,7 +73,7 @@ OPT_1300M |= {"num_hidden_layers": 24, "num_attention_heads": 32}
 TINY = {"vocab_size": 2000, "max_position_embeddings": 600, "dropout": 0.0, "hidden_size": 32}
 TINY |= {"word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 
-FULL_SCALE = Scale("cuda", OPT_125M, OPT_1300M, 256, 64, 8192, 8, 64, 512, 8192, 2)
+FULL_SCALE = Scale("cuda", OPT_125M, OPT_1300M, 768, 64, 8192, 8, 64, 512, 8192, 2)
 TINY_SCALE = Scale("cpu", TINY, TINY, 4, 2, 256, 1, 2, 8, 64, 1)
 
 
@@ -460,7 +460,8 @@ def main() -> int:
     disable_progress_bars()
     gc.freeze()  # or each collection, of which a training makes several, goes through all that the libraries hold
     scale, file = (TINY_SCALE, None) if options.tiny else (FULL_SCALE, os.environ.get("WEAKLIB_HH_FILE"))
-    data = from_file(file, 2 * scale.pairs) if file else from_world(2 * scale.pairs)
+    some = scale.pairs * 4 // 3  # of which a few are too long
+    data = from_file(file, some) if file else from_world(some)
     data = data.take([n for n, row in enumerate(data.rows) if pairs.length(row, "plain") <= LONGEST])
     data = data.first(scale.pairs)
 
