@@ -476,7 +476,7 @@ def main() -> int:
     prompt, chosen = (sum(len(row[n]) for row in data.rows) / len(data.rows) for n in ("prompt_ids", "chosen_ids"))
     record = {
         "date": date.today().isoformat(),
-        "machine": machine(scale.device),
+        "machine": machine(scale.device) + "; --tiny: the models have not the sizes they are named by" * options.tiny,
         "lengths": f"{data.name}: prompts of {prompt:.0f}, chosen responses of {chosen:.0f} tokens in the mean"
         + ("" if file else " (WEAKLIB_HH_FILE names no file)" * (not options.tiny)),
         "counted": COUNTED,
