@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from weaklib import language_models, pairs
+from weaklib import language_models, pairs, training
 from weaklib.losses import preference_loss
 
 VOCABULARY, PAD, LONGEST = 97, 0, 24
@@ -218,7 +218,7 @@ def test_layers_are_compiled_in_place(model_type, uncompiled):
     """The numbers of a compiled model are for the GPU bench: here a compilation would take a minute."""
     model, batch = network(model_type, lora=True), pairs.collate(some_rows(), "shared")
     names, before = list(model.state_dict()), pairs.response_logps(model, batch)
-    language_models.compile_layers(model)
+    training.compile_layers(model)
     compiled = [module for module in model.modules() if module._compiled_call_impl is not None]
     assert len(compiled) == model.config.num_hidden_layers
     assert list(model.state_dict()) == names and torch.equal(pairs.response_logps(model, batch), before)

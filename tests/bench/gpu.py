@@ -29,11 +29,12 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from weaklib import pairs
-from weaklib.language_models import compile_layers, token_logps, trainer_settings
+from weaklib.language_models import token_logps
 from weaklib.losses import preference_loss
 from weaklib.preference_trainer import BradleyTerryTrainer, WeightedDPOTrainer
 from weaklib.stages import responses
 from weaklib.text_trainer import TextTrainer
+from weaklib.training import compile_layers, trainer_settings
 
 RESULTS = Path(__file__).with_suffix(".json")
 LONGEST = 512  # tokens of a prompt with its response, as the papers filter
