@@ -304,7 +304,10 @@ WRONG_VALUES = [
     ({"demonstrations": "chosen"}, "demonstrations: chosen needs demonstrations_share 0"),
     ({"demonstrations_share": 0.75}, "demonstrations_share + proxy_share must be less than 1"),
     ({"proxy_share": 0.0}, "task.proxy_share must be above 0: models.proxy is trained on that part"),
-    ({"tokenizer": "facebook/opt-125m"}, "models.revisions: facebook/opt-125m is required, task.tokenizer names it"),
+    (
+        {"tokenizer": "facebook/opt-125m"},
+        "task.tokenizer: no commit of facebook/opt-125m is named: facebook/opt-125m@COMMIT",
+    ),
 ]
 
 
@@ -423,7 +426,9 @@ def test_a_missing_dataset_is_the_command_that_fetches_it(missing, hub_home, tas
 
 
 def test_a_missing_tokenizer_is_the_command_that_fetches_it(hub_home, task, tmp_path):
-    code = RUN.replace('"task": parse', f'"models.revisions": {{"facebook/opt-125m": "{REVISION}"}}, "task": parse')
+    code = RUN.replace(
+        '"task": parse', f'"models.published": {{"facebook/opt-125m": "facebook/opt-125m@{REVISION}"}}, "task": parse'
+    )
     values = task(**HUB).task.model_dump() | {"tokenizer": "facebook/opt-125m"}
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(hub_home)}
     arguments = [sys.executable, "-c", code, json.dumps(values)]

@@ -48,7 +48,7 @@ def said(tmp_path, models: dict[str, str], **environment) -> dict[str, str]:
     script = (
         "import json, sys\nfrom weaklib.parameters import RequestError, load_profile\nfrom weaklib import preflight_models\n"
         "for model, revision in json.loads(sys.argv[1]).items():\n"
-        "    changes = {'models.weak': [model], 'models.revisions': {model: revision} if revision else {}}\n"
+        "    changes = {'models.weak': ['a'], 'models.published': {'a': f'{model}@{revision}' if revision else model}}\n"
         "    try:\n        preflight_models.check_models(load_profile('smoke', changes), [])\n        print(json.dumps([model, '']))\n"
         "    except RequestError as error:\n        print(json.dumps([model, str(error)]))\n"
     )
@@ -68,7 +68,7 @@ def test_what_the_hub_says_is_one_line(hub, tmp_path):
     assert answers["owner/open"] == ""
     assert "owner/gated is gated: accept its terms" in answers["owner/gated"]
     assert "owner/missing: the hub has no such model" in answers["owner/missing"]
-    assert "no commit is named for owner/unpinned" in answers["owner/unpinned"]
+    assert "model owner/unpinned: no commit of the hub is named: owner/unpinned@COMMIT" in answers["owner/unpinned"]
     assert f"no revision {'b' * 40}" in said(tmp_path, {"owner/open": "b" * 40}, HF_ENDPOINT=hub)["owner/open"]
     assert all("\n" not in answer for answer in answers.values())
 

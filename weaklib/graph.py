@@ -261,13 +261,13 @@ def _dataset(p: Profile) -> dict:
         files = preference_datasets.locate(p.task.name, p.task.parts, p.task.source, None)
         hashes = {name: _hash(path) for split in files.values() for name, path in split.items()}
         parameters |= {"source": str(folder.absolute()), "sha256": hashes}
-    revision = p.models.revisions.get(p.task.tokenizer)
-    if folder := local_folder(p.task.tokenizer):
-        parameters["tokenizer"] = str(folder.absolute())
+    tokenizer, revision = p.models.source(p.task.tokenizer)
+    if folder := local_folder(tokenizer):
+        tokenizer = str(folder.absolute())
         # of what may be a model's folder, the files that a tokenizer is made of
         texts = sorted(f for f in folder.iterdir() if f.suffix in (".json", ".jinja", ".model", ".txt"))
         revision = hashlib.sha256("".join(f"{f.name}{_hash(f)}" for f in texts).encode()).hexdigest()
-    return parameters | {"tokenizer_revision": revision}
+    return parameters | {"tokenizer": tokenizer, "tokenizer_revision": revision}
 
 
 def _training(p: Profile, section: Training | PolicyTraining) -> dict:
@@ -286,9 +286,10 @@ def _execution(p: Profile) -> dict:
 
 def _outside(p: Profile, model: str) -> dict:
     """A model that is not made here: its folder and the hash of its files, or its hub id and commit."""
-    if folder := local_folder(model):
+    source, revision = p.models.source(model)
+    if folder := local_folder(source):
         return {"model": str(folder.absolute()), "revision": _folder_hash(folder)}
-    return {"model": model, "revision": p.models.revisions[model]}
+    return {"model": source, "revision": revision}
 
 
 def _scoring(p: Profile) -> dict:

@@ -27,7 +27,7 @@ def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> No
     if isinstance(profile.task, FileTask):
         _enough_pairs(profile)
     if isinstance(profile.task, DatasetTask):
-        _tokenizer(profile.task.tokenizer, profile.models.revisions)
+        _tokenizer(*profile.models.source(profile.task.tokenizer))
         _dataset(profile)
     notebooks = list(notebooks)
     check_models(profile, notebooks)
@@ -101,17 +101,19 @@ def _dataset(profile: Profile) -> None:
             raise RequestError(f"task: {len(pairs['train'])} training pairs are too few: {part} would have {size}")
 
 
-def _tokenizer(name: str, revisions: dict[str, str]) -> None:
+def _tokenizer(name: str, revision: str | None) -> None:
     from huggingface_hub import is_offline_mode, try_to_load_from_cache
 
     needed = MODEL_FILES["tokenizer"]
     if folder := local_folder(name):
         if not any((folder / file).is_file() for file in needed):
             raise RequestError(f"task.tokenizer: {folder}: no tokenizer in it (one of {', '.join(needed)})")
+    elif revision is None:
+        raise RequestError(f"task.tokenizer: no commit of {name} is named: {name}@COMMIT")
     elif is_offline_mode() and not running.planning():
-        found = [try_to_load_from_cache(name, file, revision=revisions[name]) for file in needed]
+        found = [try_to_load_from_cache(name, file, revision=revision) for file in needed]
         if not any(isinstance(file, str) for file in found):  # else None, or a mark that the hub has no such file
             raise RequestError(
-                f"task.tokenizer: {name} is not in the hub's cache at revision {revisions[name]}, fetch it by: "
-                f"hf download {name} --revision {revisions[name]} --include '*.json' --include '*.txt' --include '*.model'"
+                f"task.tokenizer: {name} is not in the hub's cache at revision {revision}, fetch it by: "
+                f"hf download {name} --revision {revision} --include '*.json' --include '*.txt' --include '*.model'"
             )

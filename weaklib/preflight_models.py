@@ -40,7 +40,7 @@ def check_models(profile: Profile, notebooks: Iterable[str]) -> None:
         weak |= {weaker for weaker, _ in profile.families}
         strong |= {stronger for _, stronger in profile.families}
     for name in sorted({*weak, *strong, models.proxy} - {None}):
-        folder = None if name in here else _folder(name, models.revisions)
+        folder = None if name in here else _folder(*models.source(name))
         if folder:
             _ends_texts(folder)
         if profile.dialogue == "chat" and (name in here or (folder and not _has_chat_template(folder))):
@@ -50,7 +50,7 @@ def check_models(profile: Profile, notebooks: Iterable[str]) -> None:
             if lora and name in of and (name in here or folder):
                 _lora_targets(f"{key}.lora.targets", lora, name, here.get(name) or folder)
     for name, gold in profile.gold_models.items():
-        if gold.model not in here and (folder := _folder(gold.model, models.revisions)):
+        if gold.model not in here and (folder := _folder(*models.source(gold.model))):
             _reward_model(f"gold_models.{name}", gold, folder)
 
 
@@ -65,31 +65,33 @@ def check_machine(profile: Profile) -> None:
         _gpu(profile)
 
 
-def _folder(model: str, revisions: dict[str, str]) -> Path | None:
+def _folder(model: str, revision: str | None) -> Path | None:
     """The folder of a model that is on this machine, whole; ``None`` for one that the hub has."""
     folder = local_folder(model)
     if folder is None:
-        folder = _cached(model, revisions)
+        folder = _cached(model, revision)
     elif not folder.is_dir():
         # a path that is not there would be taken for a hub id and fail late
-        raise RequestError(f"model {model!r}: no such folder, not a hub id, and not in models.pretrained_here")
+        raise RequestError(
+            f"model {model!r}: no such folder, not a hub id, and not in models.pretrained_here or models.published"
+        )
     for part, names in MODEL_FILES.items() if folder else ():
         if not any((folder / name).is_file() for name in names):
             raise RequestError(f"model folder {folder}: no {part} in it (one of {', '.join(names)})")
     return folder
 
 
-def _cached(model: str, revisions: dict[str, str]) -> Path | None:
+def _cached(model: str, revision: str | None) -> Path | None:
     """The snapshot of a hub's model in the local cache; without one, the hub is asked whether it would give it."""
     from huggingface_hub import is_offline_mode, try_to_load_from_cache
 
-    if model not in revisions:
-        raise RequestError(f"models.revisions: no commit is named for {model}, which is to be taken from the hub")
-    config = try_to_load_from_cache(model, "config.json", revision=revisions[model])
+    if revision is None:
+        raise RequestError(f"model {model}: no commit of the hub is named: {model}@COMMIT")
+    config = try_to_load_from_cache(model, "config.json", revision=revision)
     if isinstance(config, str):
         return Path(config).parent
     if not running.planning():
-        _on_the_hub(model, revisions[model], is_offline_mode())
+        _on_the_hub(model, revision, is_offline_mode())
     return None
 
 

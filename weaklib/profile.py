@@ -1,5 +1,6 @@
 """What a profile may say: every key, its type and its range; the comments in ``params/sandbox.yaml`` explain them."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -115,7 +116,7 @@ class DatasetTask(Section):
     source: str  # hub id, or a folder
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None  # the hub's commit
     max_tokens: PositiveInt  # pairs with a longer dialogue are left out
-    tokenizer: str  # whose tokens are counted: a model's folder or hub id
+    tokenizer: str  # whose tokens are counted: one of models.published, a folder, or a hub id at a commit
     max_pairs: PositiveInt | None = None  # no more training pairs than so many, all parts together, drawn by the seed
     on_bad_row: Literal["error", "drop"] = "drop"
     demonstrations: Literal["separate", "chosen"] = "separate"
@@ -153,14 +154,14 @@ class DatasetTask(Section):
 
 
 class ModelChoice(Section):
-    """Which base models: names of ``pretrained_here``, local folders, or hub ids."""
+    """Which base models: names of ``pretrained_here`` or ``published``, local folders, or hub ids at a commit (``owner/model@COMMIT``)."""
 
     weak: Models
     strong: Models
     proxy: str | None = None
     gold: str | None = None  # the one of gold_models that is the task's own gold reward, where no truth is known
-    # hub id → the commit that is taken
-    revisions: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]] = {}
+    # name → the local folder or hub id that it stands for
+    published: dict[str, str] = {}
     # name → the configuration from which a model is made and pre-trained here, in transformers' own terms
     pretrained_here: dict[str, dict[str, Any]] = {}
 
@@ -176,6 +177,11 @@ class ModelChoice(Section):
         if len(self.weak) != len(self.strong) and 1 not in (len(self.weak), len(self.strong)):
             raise ValueError("weak and strong must be of one length, or one of them a single model")
         return self
+
+    def source(self, name: str) -> tuple[str, str | None]:
+        """Where a model that is not made here comes from: a folder and ``None``, or a hub id and its commit (``None`` if not named)."""
+        source, _, commit = self.published.get(name, name).rpartition("@")
+        return (source, commit) if re.fullmatch("[0-9a-f]{40}", commit) else (self.published.get(name, name), None)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -378,8 +384,6 @@ class Profile(Section):
             return self
         if self.models.proxy is not None and self.task.proxy_share == 0:
             raise ValueError("task.proxy_share must be above 0: models.proxy is trained on that part")
-        if local_folder(self.task.tokenizer) is None and self.task.tokenizer not in self.models.revisions:
-            raise ValueError(f"models.revisions: {self.task.tokenizer} is required, task.tokenizer names it")
         return self
 
     @model_validator(mode="after")
