@@ -84,7 +84,7 @@ def annotator(p: Profile, weak: str, seed: int) -> Stage:
     inputs = {
         "start": start,
         "labels": human,
-        "reference": Stage("reference", {"task": task(p), "start": start}, _scoring(p)),
+        "reference": _scored(p, "reference", {"task": task(p), "start": start}),
     }
     return _policy(p, inputs, _annotator_training(p), "dpo", seed)
 
@@ -131,7 +131,7 @@ def labels(p: Profile, by: str, part: str, seed: int | None = None, weak: str | 
         parameters["noise"] = p.human_noise
     if by == "random" or "noise" in parameters:
         parameters["seed"] = seed
-    return Stage("labels", inputs, parameters)
+    return Stage("labels", inputs, parameters, _shards(p) if "batch_tokens" in parameters else {})
 
 
 def sft(p: Profile, strong: str, seed: int) -> Stage:
@@ -141,7 +141,7 @@ def sft(p: Profile, strong: str, seed: int) -> Stage:
 
 def reference(p: Profile, strong: str, seed: int) -> Stage:
     inputs = {"task": task(p), "start": sft(p, strong, seed)}
-    return Stage("reference", inputs, _scoring(p))
+    return _scored(p, "reference", inputs)
 
 
 def policy(p: Profile, arm: Arm, weak: str, strong: str, seed: int, top_percent: float | None = None) -> Stage:
@@ -171,12 +171,12 @@ def gold_model(p: Profile, name: str) -> Stage:
 def gold_labels(p: Profile, name: str) -> Stage:
     """How a gold model that is made here labels the task's pairs."""
     inputs = {"task": task(p), "annotator": gold_model(p, name)}
-    return Stage("labels", inputs, {"by": "scalar_head", "part": "all", **_scoring(p)})
+    return _scored(p, "labels", inputs, by="scalar_head", part="all")
 
 
 def responses(p: Profile, model: Stage, seed: int, part: str = "test") -> Stage:
     """What ``model`` (a policy, or its SFT start) answers to the prompts of ``part``."""
-    parameters = {"part": part, "sampling": p.sampling.model_dump(), "limits": _limits(p)}
+    parameters = {"part": part, "sampling": p.sampling.model_dump(exclude_defaults=True), "limits": _limits(p)}
     return Stage("responses", {"model": model, "task": task(p)}, parameters | {"seed": seed, "device": p.device})
 
 
@@ -191,18 +191,18 @@ def rewards(p: Profile, model: Stage, seed: int, part: str = "test", gold: str |
             "batch_tokens": p.batch_tokens,
             "device": p.device,
         }
-        return Stage("rewards", {"responses": answers}, parameters)
+        return Stage("rewards", {"responses": answers}, parameters, _shards(p))
     if gold is None and p.task.kind == "world":
         return Stage("rewards", {"responses": answers}, {"world": p.task.name})
     head = proxy(p) if gold is None else gold_model(p, gold)
-    return Stage("rewards", {"responses": answers, "scalar_head": head}, _scoring(p))
+    return _scored(p, "rewards", {"responses": answers, "scalar_head": head})
 
 
 def kl(p: Profile, trained: Stage, start: Stage, seed: int) -> Stage:
     """How far a policy has gone from its start."""
     inputs = {"policy": trained, "start": start}
     inputs |= {"responses": responses(p, trained, seed), "start_responses": responses(p, start, seed)}
-    return Stage("kl", inputs, _scoring(p))
+    return _scored(p, "kl", inputs)
 
 
 def _policy(
@@ -290,6 +290,15 @@ def _outside(p: Profile, model: str) -> dict:
     if folder := local_folder(source):
         return {"model": str(folder.absolute()), "revision": _folder_hash(folder)}
     return {"model": source, "revision": revision}
+
+
+def _scored(p: Profile, name: str, inputs: dict[str, Stage], **parameters: str) -> Stage:
+    """A stage that has a model score."""
+    return Stage(name, inputs, parameters | _scoring(p), _shards(p))
+
+
+def _shards(p: Profile) -> dict:
+    return {} if p.hardware.shard_batches is None else {"shard_batches": p.hardware.shard_batches}
 
 
 def _scoring(p: Profile) -> dict:

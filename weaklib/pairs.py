@@ -18,6 +18,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PreTrainedModel
 
 from weaklib.language_models import load_causal_lm, load_tokenizer, token_logps, tokenize_pairs, without_adapters
+from weaklib.shards import AT_ONCE, Shards
 
 # Architectures shown equal in both forms, when they attend to everything before a token and rotate or embed its position alone.
 SHARED = ("gpt_neox", "llama", "opt", "qwen2")
@@ -89,9 +90,14 @@ def batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
 
 def batches_of_pairs(rows: list[dict], form: str, batch_tokens: int) -> Iterator[tuple[list[int], Batch]]:
     """The numbers of the rows of each batch, and the batch."""
-    sequences = 1 if form == "shared" else 2
-    for numbers in batches([sequences * length(row, form) for row in rows], batch_tokens):
+    for numbers in numbers_of_batches(rows, form, batch_tokens):
         yield numbers, collate([rows[number] for number in numbers], form)
+
+
+def numbers_of_batches(rows: list[dict], form: str, batch_tokens: int) -> Iterator[list[int]]:
+    """The numbers of the rows of each batch of pairs."""
+    sequences = 1 if form == "shared" else 2
+    return batches([sequences * length(row, form) for row in rows], batch_tokens)
 
 
 def collate(rows: list[dict], form: str, multiple: int = 1) -> Batch:
@@ -138,20 +144,29 @@ def collate(rows: list[dict], form: str, multiple: int = 1) -> Batch:
 
 
 @torch.inference_mode()
-def score(model: PreTrainedModel, rows: list[dict], what: Callable, batch_tokens: int) -> torch.Tensor:
+def score(
+    model: PreTrainedModel, rows: list[dict], what: Callable, batch_tokens: int, shards: Shards = AT_ONCE
+) -> torch.Tensor:
     """``what`` (:func:`response_logps` or :func:`response_rewards`) of each row's two responses, float64 on the CPU: (len(rows), 2)."""
     use_block_masks(model)
+
+    def values(numbers: list[int]) -> list[list[float]]:
+        batch = collate([rows[number] for number in numbers], form(model))
+        return what(model, {name: tensor.to(model.device) for name, tensor in batch.items()}).T.double().tolist()
+
     result = torch.empty(len(rows), 2, dtype=torch.float64)
-    for numbers, batch in batches_of_pairs(rows, form(model), batch_tokens):
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        result[numbers] = what(model, batch).T.double().cpu()
+    every = list(numbers_of_batches(rows, form(model), batch_tokens))
+    for numbers, scores in zip(every, shards.map(values, every), strict=True):
+        result[numbers] = torch.tensor(scores, dtype=torch.float64)
     return result
 
 
-def logps_of_pairs(folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
+def logps_of_pairs(
+    folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens: int, device: str, shards: Shards = AT_ONCE
+) -> np.ndarray:
     """log π of ``response_a`` and ``response_b`` of each row under the model in ``folder``: (2, len(pairs))."""
     rows = tokenize_pairs(load_tokenizer(folder), pairs, "response_a", "response_b", limits)
-    return score(load_causal_lm(folder, device).eval(), rows, response_logps, batch_tokens).T.numpy()
+    return score(load_causal_lm(folder, device).eval(), rows, response_logps, batch_tokens, shards).T.numpy()
 
 
 def response_logps(model: PreTrainedModel, batch: Batch) -> torch.Tensor:

@@ -61,6 +61,10 @@ def check_machine(profile: Profile) -> None:
     tracker = profile.hardware.tracker
     if tracker != "none" and not importlib.util.find_spec(tracker):
         raise RequestError(f"hardware.tracker: {tracker} is not installed in this environment: pip install {tracker}")
+    if profile.sampling.engine == "vllm" and not importlib.util.find_spec("vllm"):
+        raise RequestError(
+            "sampling.engine: vllm is not installed in this environment: pip install vllm, or engine: transformers"
+        )
     if profile.device != "cpu":
         _gpu(profile)
 

@@ -298,6 +298,7 @@ class Hardware(Section):
     compile: bool = False  # torch.compile of the network in training
     checkpoint_steps: PositiveInt | None = None  # a stopped training goes on from its last checkpoint
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    shard_batches: PositiveInt | None = None  # a stopped scoring goes on after its last so many batches
     gpus: PositiveInt = 1  # of a training stage; more than one is launched by accelerate
     strategy: Literal["ddp", "fsdp", "deepspeed"] = "ddp"
 

@@ -6,6 +6,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Batc
 
 from weaklib.dialogue import messages
 from weaklib.pairs import batches
+from weaklib.shards import AT_ONCE, Shards
 
 
 @torch.inference_mode()
@@ -18,6 +19,7 @@ def rewards(
     batch_tokens: int,
     device: str,
     revision: str | None = None,
+    shards: Shards = AT_ONCE,
 ) -> np.ndarray:
     """Logit ``output`` of ``model`` (local folder, or hub id at its commit ``revision``) for each response to its prompt, float64, shape (len(prompts),).
 
@@ -37,11 +39,16 @@ def rewards(
     # without a padding token texts cannot share a batch
     budget = batch_tokens if tokenizer.pad_token_id is not None else 1
     network.config.pad_token_id = tokenizer.pad_token_id
-    result = np.empty(len(prompts))
-    for numbers in batches(lengths, budget):
+
+    def scores_of(numbers: list[int]) -> list[float]:
         rows = {name: [values[i] for i in numbers] for name, values in encoded.items()}
         padded = tokenizer.pad(rows, padding_side="right", return_tensors="pt") if budget > 1 else _tensors(rows)
-        result[numbers] = network(**padded.to(device)).logits[:, output].double().cpu().numpy()
+        return network(**padded.to(device)).logits[:, output].double().tolist()
+
+    result = np.empty(len(prompts))
+    every = list(batches(lengths, budget))
+    for numbers, scores in zip(every, shards.map(scores_of, every), strict=True):
+        result[numbers] = scores
     return result
 
 

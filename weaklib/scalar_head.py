@@ -9,17 +9,26 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from weaklib.language_models import load, load_tokenizer, prompt_ids, response_ids, tokenize_pairs
 from weaklib.pairs import batches, response_rewards, score
+from weaklib.shards import AT_ONCE, Shards
 
 
-def rewards_of_pairs(folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
+def rewards_of_pairs(
+    folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens: int, device: str, shards: Shards = AT_ONCE
+) -> np.ndarray:
     """The model's rewards of ``response_a`` and ``response_b`` of each row, float64, shape (2, len(pairs))."""
     rows = tokenize_pairs(load_tokenizer(folder), pairs, "response_a", "response_b", limits)
-    return score(_load(folder, device), rows, response_rewards, batch_tokens).T.numpy()
+    return score(_load(folder, device), rows, response_rewards, batch_tokens, shards).T.numpy()
 
 
 @torch.inference_mode()
 def rewards(
-    folder: Path, prompts: list[str], responses: list[str], limits: dict, batch_tokens: int, device: str
+    folder: Path,
+    prompts: list[str],
+    responses: list[str],
+    limits: dict,
+    batch_tokens: int,
+    device: str,
+    shards: Shards = AT_ONCE,
 ) -> np.ndarray:
     """The model's reward of each response to its prompt, float64, shape (len(prompts),)."""
     tokenizer, model = load_tokenizer(folder), _load(folder, device)
@@ -31,13 +40,18 @@ def rewards(
             strict=True,
         )
     ]
-    result = np.empty(len(ids))
-    for numbers in batches(list(map(len, ids)), batch_tokens):
+
+    def values(numbers: list[int]) -> list[float]:
         batch = tokenizer.pad({"input_ids": [ids[i] for i in numbers]}, padding_side="right", return_tensors="pt")
         every = model.score(model.base_model(**batch.to(device)).last_hidden_state)[:, :, 0]
         # at the end of the response: the model's own forward looks for padding, which may be the token of the end, too
         ends = torch.tensor([len(ids[i]) - 1 for i in numbers], device=device)
-        result[numbers] = every[torch.arange(len(numbers)), ends].double().cpu().numpy()
+        return every[torch.arange(len(numbers)), ends].double().tolist()
+
+    result = np.empty(len(ids))
+    every = list(batches(list(map(len, ids)), batch_tokens))
+    for numbers, scores in zip(every, shards.map(values, every), strict=True):
+        result[numbers] = scores
     return result
 
 

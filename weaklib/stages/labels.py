@@ -9,6 +9,7 @@ import pandas as pd
 from weaklib.losses import confidence
 from weaklib.pairs import logps_of_pairs
 from weaklib.scalar_head import rewards_of_pairs
+from weaklib.shards import Shards
 
 
 def run(
@@ -29,6 +30,7 @@ def run(
     batch_tokens: int | None = None,
     seed: int | None = None,
     device: str | None = None,
+    shard_batches: int | None = None,
 ) -> None:
     """Writes ``labels.parquet``: ``pair``, TRL's ``prompt, chosen, rejected``, ``prefers_a``, ``margin``, ``confidence``.
 
@@ -46,7 +48,7 @@ def run(
         human = pairs_of(task, "all", None).set_index("pair")["human_prefers_a"][labels["pair"]].to_numpy()
         labels[(labels["prefers_a"] == human) == (by == "matched")].to_parquet(out / "labels.parquet", index=False)
         return
-    pairs = pairs_of(task, part, split)
+    pairs, shards = pairs_of(task, part, split), Shards(out, shard_batches)
     difference = np.full(len(pairs), np.nan)
     if by == "human":
         prefers_a = pairs["human_prefers_a"].to_numpy()
@@ -59,13 +61,13 @@ def run(
     elif by == "random":
         prefers_a = np.random.default_rng(seed).random(len(pairs)) < 0.5
     elif by == "scalar_head":
-        reward_a, reward_b = rewards_of_pairs(annotator, pairs, limits, batch_tokens, device)
+        reward_a, reward_b = rewards_of_pairs(annotator, pairs, limits, batch_tokens, device, shards)
         difference = reward_a - reward_b
         if temperature is not None:
             difference /= json.loads((temperature / "temperature.json").read_text(encoding="utf-8"))["temperature"]
         prefers_a = difference > 0
     elif by == "implicit_reward":
-        logps = logps_of_pairs(annotator, pairs, limits, batch_tokens, device)
+        logps = logps_of_pairs(annotator, pairs, limits, batch_tokens, device, shards)
         of_start = pd.read_parquet(reference / "reference.parquet").set_index("pair").loc[pairs["pair"]]
         reward_a, reward_b = beta * (logps - of_start[["logps_a", "logps_b"]].to_numpy().T)
         difference = reward_a - reward_b

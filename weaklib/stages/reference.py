@@ -5,11 +5,21 @@ from pathlib import Path
 import pandas as pd
 
 from weaklib.pairs import logps_of_pairs
+from weaklib.shards import Shards
 
 
-def run(out: Path, *, task: Path, start: Path, limits: dict, batch_tokens: int, device: str) -> None:
+def run(
+    out: Path,
+    *,
+    task: Path,
+    start: Path,
+    limits: dict,
+    batch_tokens: int,
+    device: str,
+    shard_batches: int | None = None,
+) -> None:
     """Writes ``reference.parquet``: ``pair``, ``logps_a``, ``logps_b`` in nats; no label enters."""
     pairs = pd.read_parquet(task / "pairs.parquet")
-    logps_a, logps_b = logps_of_pairs(start, pairs, limits, batch_tokens, device)
+    logps_a, logps_b = logps_of_pairs(start, pairs, limits, batch_tokens, device, Shards(out, shard_batches))
     frame = pd.DataFrame({"pair": pairs["pair"], "logps_a": logps_a, "logps_b": logps_b})
     frame.to_parquet(out / "reference.parquet", index=False)

@@ -2,29 +2,45 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from weaklib import vllm_engine
 from weaklib.language_models import load_causal_lm, load_tokenizer, prompt_ids
 from weaklib.pairs import batches
+from weaklib.scratch import scratch
+from weaklib.shards import Shards
 
 # Tokens after which responses that have ended leave the batch.
 STRIDE = 8
 
 
 def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits: dict, seed: int, device: str) -> None:
-    """Writes ``responses.parquet``: ``prompt``, ``response``, ``token_ids`` (with the end), ``ended`` by itself."""
-    tokenizer, network = load_tokenizer(model), load_causal_lm(model, device).eval()
+    """Writes ``responses.parquet``: ``prompt``, ``response``, ``token_ids`` (with the end), ``ended`` by itself.
+
+    With ``shard_prompts`` of ``sampling`` so many prompts, of like length, are a shard with a seed of its own: what a shard says does
+    not depend on where an earlier attempt stopped. Without it one seed draws all.
+    """
+    tokenizer = load_tokenizer(model)
     prompts = pd.read_parquet(task / "prompts.parquet").query("part == @part")["prompt"].tolist()
     ids = prompt_ids(tokenizer, prompts, limits)
-    responses: list[list[int]] = [[]] * len(ids)
-    torch.manual_seed(seed)
-    for numbers in batches([len(i) + sampling["max_new_tokens"] for i in ids], sampling["batch_tokens"]):
-        settings = {"do_sample": True, "temperature": sampling["temperature"], "top_k": 0, "top_p": 1.0}
-        sampled = generate(network, tokenizer, [ids[i] for i in numbers], sampling["max_new_tokens"], **settings)
-        for i, response in zip(numbers, sampled, strict=True):
-            responses[i] = response
+    if sampling.get("engine") == "vllm":
+        answers = vllm_engine.sampler(model, sampling, limits, scratch(out))
+    else:
+        answers = _sampler(tokenizer, load_causal_lm(model, device).eval(), sampling)
+    if every := sampling.get("shard_prompts"):
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        shards = [order[start : start + every] for start in range(0, len(order), every)]
+        seeds = np.random.SeedSequence(seed).generate_state(len(shards)).tolist()
+        sampled = Shards(out, every=1).map(
+            lambda number: answers([ids[i] for i in shards[number]], seeds[number]), list(range(len(shards)))
+        )
+        by_prompt = dict(zip((i for shard in shards for i in shard), (ids for shard in sampled for ids in shard)))
+        responses = [by_prompt[i] for i in range(len(ids))]
+    else:
+        responses = answers(ids, seed)
     end = tokenizer.eos_token_id
     responses = [ids[: ids.index(end) + 1] if end in ids else ids for ids in responses]
     pd.DataFrame(
@@ -35,6 +51,23 @@ def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits
             "ended": [ids[-1] == end for ids in responses],
         }
     ).to_parquet(out / "responses.parquet", index=False)
+
+
+def _sampler(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel, sampling: dict):
+    """A function of prompts (lists of token ids) and a seed that gives a response to each, by transformers."""
+    settings = {"do_sample": True, "temperature": sampling["temperature"], "top_k": 0, "top_p": 1.0}
+
+    def answers(prompts: list[list[int]], seed: int) -> list[list[int]]:
+        responses: list[list[int]] = [[]] * len(prompts)
+        torch.manual_seed(seed)
+        for numbers in batches([len(i) + sampling["max_new_tokens"] for i in prompts], sampling["batch_tokens"]):
+            batch = [prompts[i] for i in numbers]
+            sampled = generate(network, tokenizer, batch, sampling["max_new_tokens"], **settings)
+            for i, response in zip(numbers, sampled, strict=True):
+                responses[i] = response
+        return responses
+
+    return answers
 
 
 @torch.inference_mode()

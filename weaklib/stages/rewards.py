@@ -6,6 +6,7 @@ import pandas as pd
 
 from weaklib import reward_models
 from weaklib.scalar_head import rewards as rewards_of_head
+from weaklib.shards import Shards
 from weaklib.worlds import WORLDS
 
 
@@ -16,6 +17,7 @@ def run(
     world: str | None = None,
     scalar_head: Path | None = None,
     model: dict | None = None,
+    shard_batches: int | None = None,
     **scoring,
 ) -> None:
     """Writes ``rewards.parquet``: the responses with their ``gold_reward``.
@@ -28,7 +30,8 @@ def run(
     if world is not None:
         rewards = list(map(WORLDS[world].gold_reward, *texts))
     elif scalar_head is not None:
-        rewards = rewards_of_head(scalar_head, *texts, **scoring)
+        rewards = rewards_of_head(scalar_head, *texts, **scoring, shards=Shards(out, shard_batches))
     else:
-        rewards = reward_models.rewards(model["model"], *texts, revision=model["revision"], **scoring)
+        extra = {"revision": model["revision"], "shards": Shards(out, shard_batches)}
+        rewards = reward_models.rewards(model["model"], *texts, **scoring, **extra)
     sampled.assign(gold_reward=rewards).to_parquet(out / "rewards.parquet", index=False)
