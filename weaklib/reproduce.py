@@ -43,13 +43,14 @@ def reproduce(profile: str, only: list[str], overrides: dict, workers: int | Non
     folders = [store_folder(), figures_folder(), runs_folder()]
     preflight.check(parameters, folders, [path.stem for path in notebooks])
     if scheduler is not None:
-        running.check_scheduler(scheduler)
+        running.check_scheduler(scheduler, 0 if parameters.device == "cpu" else parameters.hardware.gpus)
 
     folder = runs_folder() / profile
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "manifest.json"
     manifest.unlink(missing_ok=True)
-    with running.cluster(workers) if scheduler is None else contextlib.nullcontext(scheduler) as address:
+    here = {"device": parameters.device, "gpus_of_a_stage": parameters.hardware.gpus}
+    with running.cluster(workers, **here) if scheduler is None else contextlib.nullcontext(scheduler) as address:
         os.environ[running.SCHEDULER] = address
         records = _execute_all(notebooks, folder, profile, overrides)
     page = str(gallery.write())

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 
 import dask
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, Nanny, Scheduler, SpecCluster, as_completed
 from distributed.comm import get_address_host_port
 from tqdm import tqdm
 
+from weaklib import gpus
 from weaklib.parameters import RequestError
 from weaklib.stage import Stage, upstream
 from weaklib.store import Store
@@ -60,36 +61,52 @@ def planning() -> bool:
 
 
 @contextmanager
-def cluster(workers: int | None = None):
-    """A cluster on this machine: one process with one thread a worker, so that no result depends on their number."""
+def cluster(workers: int | None = None, device: str = "cpu", gpus_of_a_stage: int = 1):
+    """A cluster on this machine: one process with one thread a worker, so that no result depends on their number.
+
+    Where ``device`` is a GPU, further workers hold the resource ``GPU``: one for every ``gpus_of_a_stage`` GPUs, and it sees
+    no other.
+    """
+    options = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "silence_logs": logging.CRITICAL}
+    count = workers or len(os.sched_getaffinity(0))
+    spec = {f"cpu-{number}": {"cls": Nanny, "options": options} for number in range(count)}
+    for number, ids in enumerate(gpus.groups(device, gpus_of_a_stage)):
+        own = {"env": {"CUDA_VISIBLE_DEVICES": ids}, "resources": {"GPU": gpus_of_a_stage}}
+        spec[f"gpu-{number}"] = {"cls": Nanny, "options": options | own}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": ":0"}}
     # before the process starts: some libraries read the environment when they are loaded
     environment = dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
     with (
         environment,
-        LocalCluster(
-            n_workers=workers or len(os.sched_getaffinity(0)),
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address=":0",
-            silence_logs=logging.CRITICAL,  # a failing stage is reported once, by the client
-        ) as local,
+        # a failing stage is reported once, by the client
+        SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as local,
     ):
         yield local.scheduler_address
 
 
-def check_scheduler(address: str) -> None:
+def check_scheduler(address: str, gpus_of_a_stage: int = 0) -> None:
     """Raises:
-    RequestError: nothing answers at ``address``, or a cluster without workers.
+    RequestError: nothing answers at ``address``, or a cluster without workers, or without one for stages of so many GPUs.
     """
     try:
         get_address_host_port(address)
         with Client(address, timeout=3, set_as_default=False) as client:
-            if not client.scheduler_info()["workers"]:
-                raise RequestError(f"scheduler {address}: it has no workers")
+            _check_workers(client, address, gpus_of_a_stage)
     except ValueError:
         raise RequestError(f"scheduler {address}: an address like tcp://HOST:PORT is needed") from None
     except OSError:
         raise RequestError(f"scheduler {address}: nothing answers there") from None
+
+
+def _check_workers(client: Client, address: str, gpus_of_a_stage: int) -> None:
+    workers = client.scheduler_info()["workers"].values()
+    if not workers:
+        raise RequestError(f"scheduler {address}: it has no workers")
+    if all(worker["resources"].get("GPU", 0) < gpus_of_a_stage for worker in workers):
+        raise RequestError(
+            f"scheduler {address}: no worker has the resource GPU={gpus_of_a_stage}; "
+            f"start workers with --resources GPU={gpus_of_a_stage}"
+        )
 
 
 def run(stages: Iterable[Stage], store: Store) -> bool:
@@ -100,6 +117,7 @@ def run(stages: Iterable[Stage], store: Store) -> bool:
 
     Raises:
         StageFailed: a stage raised; the message names it and says why.
+        RequestError: no worker has the GPUs that a stage needs.
     """
     stages = list(stages)
     if _recorder is not None:
@@ -111,7 +129,8 @@ def run(stages: Iterable[Stage], store: Store) -> bool:
     elif address := os.environ.get(SCHEDULER):
         _run_on(address, missing, store)
     else:
-        with cluster() as address:
+        device = next((d for stage in missing if (d := stage.parameters.get("device", "cpu")) != "cpu"), "cpu")
+        with cluster(device=device, gpus_of_a_stage=_most_gpus(missing) or 1) as address:
             _run_on(address, missing, store)
     return True
 
@@ -127,12 +146,20 @@ def missing_stages(stages: Iterable[Stage], store: Store) -> list[Stage]:
     return [stage for stage in upstream(needed.values()) if stage.key in needed]
 
 
+def _most_gpus(stages: list[Stage]) -> int:
+    return max((gpus.needed(stage.parameters) for stage in stages), default=0)
+
+
 def _run_on(address: str, missing: list[Stage], store: Store) -> None:
     with Client(address, set_as_default=False) as client:
+        _check_workers(client, address, _most_gpus(missing))
         futures = {}
         for stage in missing:
             needed = [futures[other.key] for other in stage.inputs.values() if other.key in futures]
-            futures[stage.key] = client.submit(_compute, store, stage.describe(), needed, key=str(stage), pure=False)
+            resources = {"GPU": count} if (count := gpus.needed(stage.parameters)) else None
+            futures[stage.key] = client.submit(
+                _compute, store, stage.describe(), needed, key=str(stage), pure=False, resources=resources
+            )
         with tqdm(total=len(futures), desc="stages", unit="stage", file=sys.stdout, mininterval=1) as progress:
             for future in as_completed(futures.values(), loop=client.loop):
                 if future.status == "error":

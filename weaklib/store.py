@@ -5,7 +5,6 @@ that says what made it. It is written aside and renamed when complete, so a stop
 a stage put into its scratch (:mod:`weaklib.scratch`) stays beside until the stage is done.
 """
 
-import importlib
 import json
 import shutil
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from weaklib import launched
 from weaklib.scratch import scratch_of
 from weaklib.stage import Stage, fingerprint
 
@@ -48,17 +48,12 @@ class Store:
             module = f"weaklib.stages.{name}"
             if fingerprint(module) != stage["code"]:
                 raise RuntimeError("weaklib has changed since this worker started: restart the kernel or the cluster")
-            run = importlib.import_module(module).run
             shutil.rmtree(aside, ignore_errors=True)  # what a killed process left
             aside.mkdir()
             try:
                 started = time.perf_counter()
-                run(
-                    aside,
-                    **{name: self.root / folder for name, folder in stage["inputs"].items()},
-                    **stage["parameters"],
-                    **stage["execution"],
-                )
+                inputs = {name: self.root / folder for name, folder in stage["inputs"].items()}
+                launched.run(name, aside, inputs | stage["parameters"] | stage["execution"])
                 record = stage | {"seconds": round(time.perf_counter() - started, 2)}
                 (aside / "stage.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
                 target.parent.mkdir(parents=True, exist_ok=True)

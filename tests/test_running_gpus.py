@@ -1,0 +1,115 @@
+"""Stages on the GPUs of a cluster: one a GPU, others beside; shown with GPUs that workers only pretend to have."""
+
+import json
+
+import pytest
+from distributed import Client, LocalCluster
+
+import weaklib.stages
+from weaklib import gpus, running
+from weaklib.parameters import RequestError
+from weaklib.stage import Stage
+from weaklib.store import Store
+
+TIMED_STAGE = """
+import json, os, time
+def run(out, *, number, device=None):
+    started = time.time()
+    time.sleep(0.7)
+    said = {"started": started, "ended": time.time(), "worker": os.getpid(), "sees": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    (out / "said.json").write_text(json.dumps(said))
+"""
+
+
+def overlap(first: dict, second: dict) -> bool:
+    return first["started"] < second["ended"] and second["started"] < first["ended"]
+
+
+@pytest.fixture
+def timed(tmp_path, monkeypatch):
+    """Runs as many GPU stages and CPU stages on the cluster at an address, and returns what each kind said."""
+    (tmp_path / "timed.py").write_text(TIMED_STAGE)
+    paths = [*weaklib.stages.__path__, str(tmp_path)]
+    monkeypatch.setattr(weaklib.stages, "__path__", paths)
+
+    def run(address: str, on_gpu: int, on_cpu: int) -> tuple[list[dict], list[dict]]:
+        with Client(address, set_as_default=False) as client:
+            client.run(_find_stages_in, paths)
+        store = Store(tmp_path / "store")
+        kinds = [
+            [Stage("timed", parameters={"number": number, "device": "cuda"}) for number in range(on_gpu)],
+            [Stage("timed", parameters={"number": number}) for number in range(on_cpu)],
+        ]
+        monkeypatch.setenv(running.SCHEDULER, address)
+        running.run([stage for kind in kinds for stage in kind], store)
+        return tuple([json.loads((store.folder(s) / "said.json").read_text()) for s in kind] for kind in kinds)
+
+    return run
+
+
+def _find_stages_in(paths):
+    import weaklib.stages
+
+    weaklib.stages.__path__ = paths
+
+
+def test_a_worker_with_one_gpu_runs_one_gpu_stage_at_a_time_and_others_beside(timed):
+    """A user's cluster: workers of many threads, started with --resources GPU=1."""
+    with LocalCluster(
+        n_workers=1, threads_per_worker=4, processes=False, resources={"GPU": 1}, dashboard_address=":0"
+    ) as local:
+        (first, second), on_cpu = timed(local.scheduler_address, 2, 1)
+    assert not overlap(first, second)
+    assert overlap(first, on_cpu[0]) or overlap(second, on_cpu[0])
+
+
+def test_our_cluster_has_a_worker_for_each_gpu(timed, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    with running.cluster(1, "cuda") as address:
+        on_gpu, on_cpu = timed(address, 3, 1)
+    assert {said["sees"] for said in on_gpu} == {"0", "3"}
+    assert len({said["worker"] for said in on_gpu}) == 2
+    for said in on_gpu:
+        assert not any(overlap(said, o) for o in on_gpu if o is not said and o["worker"] == said["worker"])
+    assert overlap(*sorted(on_gpu, key=lambda said: said["started"])[:2])
+
+
+def test_a_cluster_without_gpus_is_one_line(timed, tmp_path):
+    line = "^scheduler {}: no worker has the resource GPU={}; start workers with --resources GPU={}$"
+    with LocalCluster(
+        n_workers=1, processes=False, protocol="tcp://", resources={"GPU": 1}, dashboard_address=":0"
+    ) as local:
+        running.check_scheduler(local.scheduler_address, 1)
+        with pytest.raises(RequestError, match=line.format(local.scheduler_address, 2, 2)):
+            running.check_scheduler(local.scheduler_address, 2)
+    with LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=":0") as local:
+        with pytest.raises(RequestError, match=line.format(local.scheduler_address, 1, 1)):
+            timed(local.scheduler_address, 1, 0)
+
+
+def test_gpus_of_a_stage():
+    launch = {"launch": {"processes": 4, "strategy": "fsdp"}}
+    assert gpus.needed({"seed": 0}) == gpus.needed({"device": None}) == gpus.needed({"device": "cpu"}) == 0
+    assert gpus.needed({"device": "cuda:1", "training": {"epochs": 1}}) == 1
+    assert gpus.needed({"device": "cuda", "training": launch}) == 4
+
+
+def test_groups_of_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,5,6")
+    assert gpus.groups("cpu", 1) == []
+    assert gpus.groups("cuda", 2) == ["0,1", "2,5"]
+    assert gpus.groups("cuda:1", 1) == ["0,1,2,5,6"]
+    with pytest.raises(RequestError, match="^device: cuda: a stage needs 8 GPUs, this machine shows 5$"):
+        gpus.groups("cuda", 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(RequestError, match="shows 0$"):
+        gpus.groups("cuda", 1)
+
+
+def test_nvidia_smi_names_the_gpus(tmp_path, monkeypatch):
+    listed = "GPU 0: NVIDIA H200 (UUID: GPU-6f2d-11)\\nGPU 1: NVIDIA H200 (UUID: GPU-90aa-22)"
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{listed}\\n'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert gpus.visible() == ["GPU-6f2d-11", "GPU-90aa-22"]
