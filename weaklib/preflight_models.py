@@ -22,6 +22,10 @@ MODEL_FILES = {
     "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"),
 }
 
+# Packages that are no requirement of the study, and what does without.
+OPTIONAL = {"vllm": "engine: transformers", "deepspeed": "strategy: fsdp"}
+OPTIONAL |= {tracker: "tracker: none" for tracker in ("tensorboard", "trackio", "wandb")}
+
 
 def check_models(profile: Profile, notebooks: Iterable[str]) -> None:
     """The models of a profile and of the sweeps of ``notebooks``.
@@ -58,13 +62,16 @@ def check_machine(profile: Profile) -> None:
     """Raises:
     RequestError: the device is not there or cannot compute in the precision asked for, or a library is not installed.
     """
-    tracker = profile.hardware.tracker
-    if tracker != "none" and not importlib.util.find_spec(tracker):
-        raise RequestError(f"hardware.tracker: {tracker} is not installed in this environment: pip install {tracker}")
-    if profile.sampling.engine == "vllm" and not importlib.util.find_spec("vllm"):
-        raise RequestError(
-            "sampling.engine: vllm is not installed in this environment: pip install vllm, or engine: transformers"
-        )
+    chosen = {
+        "sampling.engine": profile.sampling.engine,
+        "hardware.strategy": profile.hardware.strategy,
+        "hardware.tracker": profile.hardware.tracker,
+    }
+    for key, package in chosen.items():
+        if package in OPTIONAL and not importlib.util.find_spec(package):
+            raise RequestError(
+                f"{key}: {package} is not installed in this environment: pip install {package}, or {OPTIONAL[package]}"
+            )
     if profile.device != "cpu":
         _gpu(profile)
 
