@@ -99,7 +99,7 @@ def temperature(p: Profile, weak: str, seed: int) -> Stage:
 def annotator_start(p: Profile, weak: str, seed: int) -> Stage:
     """``weak`` fine-tuned on the chosen responses of D_l, the reference of [A]'s implicit reward."""
     inputs = {"base": base(p, weak), "labels": labels(p, "human", "labeled", seed)}
-    parameters = {"training": _training(p, p.sft), "limits": _limits(p), "seed": seed, "device": p.device}
+    parameters = {"training": _launched(p, _training(p, p.sft)), "limits": _limits(p), "seed": seed, "device": p.device}
     return Stage("sft", inputs, parameters, _execution(p))
 
 
@@ -135,7 +135,7 @@ def labels(p: Profile, by: str, part: str, seed: int | None = None, weak: str | 
 
 
 def sft(p: Profile, strong: str, seed: int) -> Stage:
-    parameters = {"training": _training(p, p.sft), "limits": _limits(p), "seed": seed, "device": p.device}
+    parameters = {"training": _launched(p, _training(p, p.sft)), "limits": _limits(p), "seed": seed, "device": p.device}
     return Stage("sft", {"base": base(p, strong), "task": task(p)}, parameters, _execution(p))
 
 
@@ -220,7 +220,7 @@ def _policy(
         "objective": objective,
         "beta": p.beta,
         "label_smoothing": p.label_smoothing if objective == "rdpo" else 0.0,
-        "training": training,
+        "training": _launched(p, training),
         "limits": _limits(p),
         "seed": seed,
         "device": p.device,
@@ -246,7 +246,7 @@ def _judge_labels(p: Profile, inputs: dict[str, Stage], part: str, seed: int, re
 
 def _scalar_head(p: Profile, model: str, labels: Stage, seed: int, training: dict | None = None) -> Stage:
     training = training | {"batch_tokens": p.batch_tokens} if training else _annotator_training(p)
-    parameters = {"training": training, "limits": _limits(p), "seed": seed, "device": p.device}
+    parameters = {"training": _launched(p, training), "limits": _limits(p), "seed": seed, "device": p.device}
     return Stage("annotator", {"base": base(p, model), "labels": labels}, parameters, _execution(p))
 
 
@@ -276,6 +276,13 @@ def _training(p: Profile, section: Training | PolicyTraining) -> dict:
     if p.hardware.precision != "float32":
         settings["precision"] = p.hardware.precision
     return settings | ({"compile": True} if p.hardware.compile else {})
+
+
+def _launched(p: Profile, training: dict) -> dict:
+    """With how many processes, if not in one, and how they share the model."""
+    if p.hardware.gpus == 1:
+        return training
+    return training | {"launch": {"processes": p.hardware.gpus, "strategy": p.hardware.strategy}}
 
 
 def _execution(p: Profile) -> dict:

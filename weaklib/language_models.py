@@ -33,8 +33,10 @@ def load_causal_lm(folder: Path, device: str, dtype: torch.dtype | None = None) 
     return load(AutoModelForCausalLM, folder, dtype=dtype or "auto").to(device)
 
 
-def load(auto, folder: Path, **settings) -> PreTrainedModel:
-    """A model of the store by ``auto.from_pretrained``; adapters (:func:`weaklib.training.trainable`) are put into theirs."""
+def load(auto, folder: Path, merge: bool = False, **settings) -> PreTrainedModel:
+    """A model of the store by ``auto.from_pretrained``; adapters (:func:`weaklib.training.trainable`) are put into theirs, or, to
+    ``merge``, into its weights.
+    """
     adapter = folder / "adapter_config.json"
     if not adapter.is_file():
         return auto.from_pretrained(folder, **settings)
@@ -42,14 +44,14 @@ def load(auto, folder: Path, **settings) -> PreTrainedModel:
 
     start = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
     model = auto.from_pretrained((folder / start).resolve(), **settings)
-    return PeftModel.from_pretrained(
-        model, folder
-    ).get_base_model()  # not merged: bfloat16 would round small changes away
+    adapted = PeftModel.from_pretrained(model, folder)
+    # merged only if needs be: bfloat16 rounds small changes of a weight away
+    return adapted.merge_and_unload() if merge else adapted.get_base_model()
 
 
-def save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """A folder that ``from_pretrained`` loads."""
-    model.save_pretrained(out)
+def save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weights: dict | None = None) -> None:
+    """A folder that ``from_pretrained`` loads, with the model's weights or those given."""
+    model.save_pretrained(out, state_dict=weights)
     tokenizer.save_pretrained(out)
 
 

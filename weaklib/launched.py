@@ -72,9 +72,13 @@ def _launch(stage: str, out: Path, arguments: dict, processes: int, strategy: st
 
 def main(asked: Path) -> None:
     """One of the processes: runs the stage that the file ``asked`` describes."""
+    import torch  # a client that starts stages does without
+
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
     said = json.loads(asked.read_text(encoding="utf-8"))
     arguments = said["arguments"] | {name: Path(folder) for name, folder in said["folders"].items()}
+    if arguments["device"] != "cpu":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # which "cuda" then means
     try:
         importlib.import_module(f"weaklib.stages.{said['stage']}").run(Path(said["out"]), **arguments)
     except BaseException as error:

@@ -10,6 +10,7 @@ from trl import DPOConfig, DPOTrainer, RewardTrainer
 
 from weaklib import pairs
 from weaklib.losses import preference_loss
+from weaklib.processes import SharedSteps, through
 from weaklib.training import train_and_save
 
 
@@ -43,11 +44,12 @@ class BucketSampler(Sampler):
         yield from rows[whole * self.step_pairs :]  # the last step is the one that is not full
 
 
-class PairTrainer:
+class PairTrainer(SharedSteps):
     """What the trainers of policy and annotator share: a step is ``per_device_train_batch_size`` pairs in token-budget batches.
 
     The training set's rows have ``prompt_ids, chosen_ids, rejected_ids`` and, where the loss needs them,
     ``weight, ref_chosen_logps, ref_rejected_logps``. The loss of a step is Σ weight·loss over its pairs, divided by their number.
+    Where several processes share a step, each has as many batches: the wrappers of their models wait for each other at every one.
     """
 
     def __init__(self, model, args, *, batch_tokens: int, train_dataset, processing_class):
@@ -59,6 +61,8 @@ class PairTrainer:
     def train_and_save(self, out: Path) -> None:
         """Also says in ``pairs.json`` which form the pairs had and what share of the positions was padding."""
         train_and_save(self, out)
+        if not self.is_world_process_zero():
+            return
         record = {"form": self.form, "padding_share": self.padding_share()}
         (out / "pairs.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
@@ -70,14 +74,18 @@ class PairTrainer:
         return BucketSampler([pairs.length(row, self.form) for row in rows], self._train_batch_size, self.args.seed)
 
     def _batches(self, rows: list[dict]) -> list[pairs.Batch]:
-        """The rows of one step as batches."""
-        step = []
-        for numbers, batch in pairs.batches_of_pairs(rows, self.form, self.batch_tokens):
+        """The rows of one step that are this process's, as batches."""
+        parts, process = self._parts(rows), self.args.process_index
+        # gradients are averaged over the processes; a row that stands in counts nothing
+        share = torch.tensor(len(parts) / len(rows) if process < len(rows) else 0.0)
+        step, mine = [], parts[process]
+        for numbers, batch in pairs.batches_of_pairs(mine, self.form, self.batch_tokens):
             for name in ("weight", "ref_chosen_logps", "ref_rejected_logps"):
-                if name in rows[0]:
-                    batch[name] = torch.tensor([rows[number][name] for number in numbers])
-            step.append(batch | {"share": torch.tensor(1 / len(rows))})
-        return step
+                if name in mine[0]:
+                    batch[name] = torch.tensor([mine[number][name] for number in numbers])
+            step.append(batch | {"share": share})
+        longest = max(len(list(pairs.numbers_of_batches(part, self.form, self.batch_tokens))) for part in parts)
+        return step + [step[-1] | {"share": torch.tensor(0.0)}] * (longest - len(step))
 
     def padding_share(self) -> float:
         """Of the positions of the first epoch's batches."""
@@ -93,7 +101,12 @@ class PairTrainer:
         return self.accelerator.autocast()
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        return sum(super(PairTrainer, self).training_step(model, batch) for batch in inputs)
+        loss, whole = 0, self.accelerator.sync_gradients
+        for number, batch in enumerate(inputs, start=1):
+            # DeepSpeed would otherwise take a step after each batch
+            self.accelerator.gradient_state._set_sync_gradients(whole and number == len(inputs))
+            loss += super().training_step(model, batch)
+        return loss
 
     def _note(self, margins: torch.Tensor) -> None:
         margins = margins.detach()
@@ -118,7 +131,7 @@ class WeightedDPOTrainer(PairTrainer, DPOTrainer):
         return dataset  # computed already, by the reference stage
 
     def compute_loss(self, model, batch, return_outputs=False, num_items_in_batch=None):
-        chosen, rejected = pairs.response_logps(model, batch)
+        chosen, rejected = through(model, self.model, pairs.response_logps, batch)
         chosen_lengths, rejected_lengths = batch["lengths"].view(2, -1)
         losses = preference_loss(
             chosen,
@@ -139,6 +152,6 @@ class BradleyTerryTrainer(PairTrainer, RewardTrainer):
     """Minimises −log σ(π_w(x, y⁺) − π_w(x, y⁻)) ([B]), as TRL's own trainer does."""
 
     def compute_loss(self, model, batch, return_outputs=False, num_items_in_batch=None):
-        chosen, rejected = pairs.response_rewards(model, batch)
+        chosen, rejected = through(model, self.model, pairs.response_rewards, batch)
         self._note(chosen - rejected)
         return -logsigmoid(chosen - rejected).sum() * batch["share"]

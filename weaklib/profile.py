@@ -365,6 +365,13 @@ class Profile(Section):
         return self
 
     @model_validator(mode="after")
+    def adapters_are_not_sharded(self):
+        adapted = any(section.lora for section in (self.annotator, self.sft, self.policy))
+        if adapted and self.hardware.gpus > 1 and self.hardware.strategy != "ddp":
+            raise ValueError(f"hardware.strategy: LoRA on several GPUs is for ddp, not {self.hardware.strategy}")
+        return self
+
+    @model_validator(mode="after")
     def the_parts_fit(self):
         if self.unlabeled_fraction is not None and self.labeled_fraction + self.unlabeled_fraction > 1:
             raise ValueError("labeled_fraction + unlabeled_fraction must be at most 1")

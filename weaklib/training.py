@@ -111,10 +111,19 @@ def train_and_save(trainer: Trainer, out: Path, merge: bool = False) -> None:
     trainer.add_callback(SameOrder())
     keeps = trainer.args.save_strategy != "no"
     trainer.train(resume_from_checkpoint=_last_checkpoint(trainer.args.output_dir) if keeps else None)
-    model = trainer.model.merge_and_unload() if merge and is_peft_model(trainer.model) else trainer.model
+    weights = trainer.accelerator.get_state_dict(
+        trainer.model_wrapped
+    )  # whole, though processes may hold parts of them
+    if not trainer.is_world_process_zero():
+        return
+    model = trainer.model
+    if merge and is_peft_model(model):
+        model = model.merge_and_unload()
+        weights = model.state_dict()
     if trainer.args.bf16:
-        model = model.to(torch.bfloat16)
-    save(out, model, trainer.processing_class)
+        weights = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
+        model = model.to(torch.bfloat16)  # so says its configuration
+    save(out, model, trainer.processing_class, weights)
     curve = [entry for entry in trainer.state.log_history if "loss" in entry]
     (out / "training_log.json").write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
 

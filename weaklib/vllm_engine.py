@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from weaklib.language_models import load_tokenizer, save
+from weaklib.language_models import load, load_tokenizer, save
 
 
 def sampler(model: Path, sampling: dict, limits: dict, scratch: Path):
@@ -41,7 +41,5 @@ def sampler(model: Path, sampling: dict, limits: dict, scratch: Path):
 
 def merged(model: Path, out: Path) -> Path:
     """A folder with the weights of a LoRA folder's model, its adapters merged into them."""
-    from peft import AutoPeftModelForCausalLM  # takes seconds, and few folders are of LoRA
-
-    save(out, AutoPeftModelForCausalLM.from_pretrained(model).merge_and_unload(), load_tokenizer(model))
+    save(out, load(AutoModelForCausalLM, model, merge=True), load_tokenizer(model))
     return out
