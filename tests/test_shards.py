@@ -140,12 +140,14 @@ def test_only_sampling_shards_change_a_key():
     assert stages(plain)[1].parameters["sampling"].keys() == {"temperature", "max_new_tokens", "batch_tokens"}
 
 
-def test_vllm_that_is_not_there_is_one_line():
-    profile = load_profile("smoke", {"sampling.engine": "vllm"})
-    with pytest.raises(
-        RequestError, match="^sampling.engine: vllm is not installed .*: pip install vllm, or engine: tr"
-    ):
-        preflight.check(profile, [], [])
+@pytest.mark.parametrize(
+    ("key", "package", "instead"),
+    [("sampling.engine", "vllm", "engine: transformers"), ("hardware.strategy", "deepspeed", "strategy: fsdp")],
+)
+def test_a_package_that_is_not_there_is_one_line(key, package, instead):
+    line = f"^{key}: {package} is not installed in this environment: pip install {package}, or {instead}$"
+    with pytest.raises(RequestError, match=line):
+        preflight.check(load_profile("smoke", {key: package}), [], [])
 
 
 def test_adapters_are_merged_for_vllm(start, tmp_path):
