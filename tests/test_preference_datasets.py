@@ -304,10 +304,6 @@ WRONG_VALUES = [
     ({"demonstrations": "chosen"}, "demonstrations: chosen needs demonstrations_share 0"),
     ({"demonstrations_share": 0.75}, "demonstrations_share + proxy_share must be less than 1"),
     ({"proxy_share": 0.0}, "task.proxy_share must be above 0: models.proxy is trained on that part"),
-    (
-        {"tokenizer": "facebook/opt-125m"},
-        "task.tokenizer: no commit of facebook/opt-125m is named: facebook/opt-125m@COMMIT",
-    ),
 ]
 
 
@@ -333,6 +329,7 @@ WRONG_FILES = [
     ("few for D_l", {"max_pairs": 8}, "training pairs are too few: labeled part would have 1"),
     ("few test prompts", {"test_prompts": 29}, "task.test_prompts is 29: the dataset's test split has 28 that are no prompts"),
     ("no tokenizer", {"tokenizer": "{tmp}/hh"}, "task.tokenizer: {tmp}/hh: no tokenizer in it (one of tokenizer.json"),
+    ("no commit", {"tokenizer": "facebook/opt-125m"}, "task.tokenizer: no commit of facebook/opt-125m is named: facebook/opt-125m@COMMIT"),
 ]  # fmt: skip
 
 
