@@ -69,6 +69,7 @@ def published() -> dict[str, dict]:
     return read_yaml(PUBLISHED.read_text(encoding="utf-8"), str(PUBLISHED))
 
 
+@cache
 def of_model(model: str) -> Architecture:
     """The architecture of a local folder or hub id; ``UNKNOWN`` if the folder has no configuration or the table not this id."""
     configuration = Path(model).expanduser() / "config.json"

@@ -1,5 +1,6 @@
 """What can be wrong with a request beyond its parameters, found out before anything runs or is written."""
 
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,18 +32,36 @@ def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> No
         _dataset(profile)
     notebooks = list(notebooks)
     check_models(profile, notebooks)
-    if not running.planning():
-        check_machine(profile)
-    if profile.annotator.kind == "judge" or set(notebooks) & set(ASK_THE_JUDGE):
-        if profile.judge is None:
-            raise RequestError("judge: this profile has no such section, and what was asked for needs it")
-        if profile.judge.base_url is not None and not running.planning():
-            judge.probe(profile.judge)
+    asks_the_judge = profile.annotator.kind == "judge" or set(notebooks) & set(ASK_THE_JUDGE)
+    if asks_the_judge and profile.judge is None:
+        raise RequestError("judge: this profile has no such section, and what was asked for needs it")
+    if running.planning():
+        return  # a plan may be of another machine than this one
+    check_machine(profile)
+    if asks_the_judge and profile.judge.base_url is not None:
+        judge.probe(profile.judge)
+
+
+def enough_disk(store: Path, needed_gib: float) -> None:
+    """Raises:
+    RequestError: less than ``needed_gib`` is free where ``store`` is or will be.
+    """
+    free_gib = shutil.disk_usage(_existing(store)).free / 2**30
+    if needed_gib > free_gib:
+        raise RequestError(
+            f"store {store}: the plan needs {needed_gib:.3g} GiB of disk, {free_gib:.3g} GiB are free: name another by --store, or run "
+            "fewer notebooks"
+        )
+
+
+def _existing(folder: Path) -> Path:
+    """``folder``, or what is there of the path to it."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _writable(folder: Path) -> None:
     """Without making it: what is there of the path must be a folder, and ours to write in."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = _existing(folder)
     if not there.is_dir():
         raise RequestError(f"{folder}: cannot be written: {there} is not a folder")
     try:

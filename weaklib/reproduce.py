@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TextIO
 
 from weaklib import gallery, preflight, running
+from weaklib.costs import GPUS, Costs
 from weaklib.files import save_json
 from weaklib.parameters import RequestError, load_profile, notebook_path
 from weaklib.paths import figures_folder, runs_folder, store_folder
 from weaklib.plan import stages_asked_for
+from weaklib.stage import Stage
 from weaklib.store import Store
 
 # Notebooks whose data are the other notebooks' figures.
@@ -44,6 +46,11 @@ def reproduce(profile: str, only: list[str], overrides: dict, workers: int | Non
     preflight.check(parameters, folders, [path.stem for path in notebooks])
     if scheduler is not None:
         running.check_scheduler(scheduler, 0 if parameters.device == "cpu" else parameters.hardware.gpus)
+    first = [path.stem for path in notebooks if path.stem not in READ_OTHERS]
+    stages = [stage for name in first for stage in stages_asked_for(name, profile, overrides)]
+    missing = running.missing_stages(stages, Store(store_folder()))
+    at_once = workers or len(os.sched_getaffinity(0))
+    preflight.enough_disk(store_folder(), Costs(parameters, GPUS["a100-80gb"]).disk(missing, at_once))
 
     folder = runs_folder() / profile
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,12 +59,14 @@ def reproduce(profile: str, only: list[str], overrides: dict, workers: int | Non
     here = {"device": parameters.device, "gpus_of_a_stage": parameters.hardware.gpus}
     with running.cluster(workers, **here) if scheduler is None else contextlib.nullcontext(scheduler) as address:
         os.environ[running.SCHEDULER] = address
-        records = _execute_all(notebooks, folder, profile, overrides)
+        records = _execute_all(notebooks, stages, folder, profile, overrides)
     page = str(gallery.write())
     return save_json({"profile": profile, "overrides": overrides, "notebooks": records, "page": page}, manifest)
 
 
-def _execute_all(notebooks: list[Path], folder: Path, profile: str, overrides: dict) -> dict[str, dict]:
+def _execute_all(
+    notebooks: list[Path], stages: list[Stage], folder: Path, profile: str, overrides: dict
+) -> dict[str, dict]:
     """The record of each notebook. Of several, all stages run first, so that no worker waits for a notebook to draw, and the notebooks
     then side by side; those that read the others' data last.
     """
@@ -66,7 +75,6 @@ def _execute_all(notebooks: list[Path], folder: Path, profile: str, overrides: d
     with tempfile.TemporaryDirectory() as ipython, _environment(IPYTHONDIR=ipython):
         if len(notebooks) == 1:
             return {path.stem: _execute(path, folder, profile, overrides, sys.stdout) for path in notebooks}
-        stages = [stage for path in first for stage in stages_asked_for(path.stem, profile, overrides)]
         with contextlib.suppress(running.StageFailed):  # the notebook that needs it fails with it, and says where
             running.run(stages, Store(store_folder()))
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
