@@ -1,13 +1,15 @@
 """Stages that several processes share, started by accelerate: here with gloo on the CPU, in place of GPUs."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from weaklib import graph
+from weaklib import graph, launched
 from weaklib.parameters import load_profile
 from weaklib.stage import Stage
 
@@ -66,3 +68,22 @@ def test_only_several_gpus_are_launched():
 
     assert training(one) == [None] * 3 and training(four) == [launch] * 3
     assert "launch" not in graph.temperature(four, "opt-tiny", 0).parameters["training"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"sampling": {}}, "lower sampling.batch_tokens ("),
+        ({"training": {}}, "lower batch_tokens, or use hardware.gradient_checkpointing or LoRA ("),
+    ],
+)
+def test_a_batch_that_does_not_fit_names_what_to_lower(arguments, words, tmp_path, monkeypatch):
+    """Only a GPU runs out of memory in this way; the stage stands for one that does."""
+
+    def run(out, **_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setitem(sys.modules, "weaklib.stages.hungry", SimpleNamespace(run=run))
+    with pytest.raises(RuntimeError, match="does not fit the GPU's memory") as error:
+        launched.run("hungry", tmp_path, arguments)
+    assert words in str(error.value) and "CUDA out of memory." in str(error.value)

@@ -110,7 +110,7 @@ def test_what_settings_cost(real):
     assert of(real(**{"hardware.gradient_checkpointing": False})).flops == pytest.approx(3 / 4 * of(plain).flops)
     assert of(real(**{"hardware.precision": "float32"})).disk_gib == 2 * of(plain).disk_gib
     assert of(real(**{"hardware.checkpoint_steps": None})).scratch_gib == 0
-    sharded = of(real(**{"hardware.gpus": 4, "hardware.strategy": "fsdp"}))
+    sharded = of(real(**{"hardware.gpus": 4, "hardware.strategy": "fsdp", "policy.lora": None}))
     assert sharded.peak_gib < of(plain).peak_gib / 3 and sharded.gpu_hours == of(plain).gpu_hours
     assert of(real(**{"task.demonstrations": "separate", "task.demonstrations_share": 0.3})).tokens == pytest.approx(
         of(plain).tokens / 3
@@ -195,7 +195,7 @@ def test_what_is_unknown_is_not_zero(real, capsys):
         "--only",
         NOTEBOOKS[1],
         "--set",
-        "models.strong=somebody/new",
+        f"models.strong=somebody/new@{40 * '1'}",
         "seeds=[0]",
     ]
     assert main([*arguments, "--json"]) == 0

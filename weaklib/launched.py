@@ -3,6 +3,7 @@
 What a launched stage writes, its first process writes; the trainers see to that.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -30,9 +31,27 @@ def run(stage: str, out: Path, arguments: dict) -> None:
     """``run(out, **arguments)`` of a stage, in as many processes as ``arguments["training"]["launch"]`` says, here otherwise."""
     launch = arguments.get("training", {}).get("launch")
     if launch is None:
-        importlib.import_module(f"weaklib.stages.{stage}").run(out, **arguments)
+        _run_here(stage, out, arguments)
     else:
         _launch(stage, out, arguments, **launch)
+
+
+def _run_here(stage: str, out: Path, arguments: dict) -> None:
+    """Raises:
+    RuntimeError: a batch does not fit the GPU's memory; what to lower.
+    """
+    module = f"weaklib.stages.{stage}"
+    if module not in sys.modules:
+        importlib.import_module(module)
+        gc.freeze()  # accelerate collects garbage at each training's start: not among all that the libraries hold
+    try:
+        sys.modules[module].run(out, **arguments)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's own
+            raise
+        lower = "sampling.batch_tokens" if "sampling" in arguments else "batch_tokens"
+        more = ", or use hardware.gradient_checkpointing or LoRA" if "training" in arguments else ""
+        raise RuntimeError(f"a batch does not fit the GPU's memory: lower {lower}{more} ({error})") from error
 
 
 def _launch(stage: str, out: Path, arguments: dict, processes: int, strategy: str) -> None:
@@ -80,7 +99,7 @@ def main(asked: Path) -> None:
     if arguments["device"] != "cpu":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # which "cuda" then means
     try:
-        importlib.import_module(f"weaklib.stages.{said['stage']}").run(Path(said["out"]), **arguments)
+        _run_here(said["stage"], Path(said["out"]), arguments)
     except BaseException as error:
         try:  # the first error is the cause, those of the other processes follow from it
             with asked.with_suffix(".error").open("x", encoding="utf-8") as file:

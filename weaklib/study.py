@@ -86,12 +86,22 @@ class Study:
         """What the gold reward is here, for axes and captions."""
         if self.profile.task.kind == "world":
             return "gold reward"
-        return f"gold reward by {self.own_gold}" if self.profile.models.gold else "proxy reward"
+        return f"{self.own_gold} gold reward" if self.profile.models.gold else "proxy reward"
 
     @property
     def own_gold(self) -> str:
-        """The task's own gold reward as results name it; others are the profile's ``gold_models``."""
+        """The task's own gold reward as results name it."""
         return "truth" if self.profile.task.kind == "world" else self.profile.models.gold or "proxy"
+
+    @property
+    def other_golds(self) -> list[str]:
+        """Names of the profile's ``gold_models`` beside it."""
+        return [name for name in self.profile.gold_models if name != self.own_gold]
+
+    @property
+    def task_name(self) -> str:
+        """What the pairs are, for titles."""
+        return getattr(self.profile.task, "name", self.profile.task.kind)
 
     @property
     def judge_name(self) -> str:
