@@ -31,7 +31,7 @@ JUDGE = "reproduce --profile smoke --only 08_judge --set judge.base_url"
 
 TABLE = [
     # unknown names
-    ("reproduce --profile smok", "unknown profile 'smok': there are hh-file, sandbox, smoke"),
+    ("reproduce --profile smok", "unknown profile 'smok': there are hh-file, paper, sandbox, single-gpu, smoke"),
     (f"{SMOKE} --only 99_x", "unknown notebook '99_x': there are 00_start_here"),
     (f"{SMOKE} --set bta=0.1", "override bta: Extra inputs are not permitted (got 0.1)"),
     (f"{SMOKE} --set policy.epoch=1", "override policy.epoch: Extra inputs are not permitted (got 1)"),
@@ -165,6 +165,19 @@ TABLE = [
     (f"{SMOKE} --scheduler tcp://127.0.0.1:9", "scheduler tcp://127.0.0.1:9: nothing answers there"),
     (f"{SMOKE} --scheduler nonsense", "scheduler nonsense: an address like tcp://HOST:PORT is needed"),
     ("plan --profile smok", "unknown profile 'smok'"),
+    ("plan --gpu abacus", "argument --gpu: invalid choice: 'abacus'"),
+    ("plan --utilisation 2", "argument --utilisation: a number above 0 and at most 1 is needed, not '2'"),
+    # large models
+    (f"{SMOKE} --set dialogue=chat", "dialogue: chat was asked for, the tokenizer of", "has no chat template"),
+    (f"{SMOKE} --set models.weak=owner/model", "model owner/model: no commit of the hub is named: owner/model@COMMIT"),
+    (f"{SMOKE} --set hardware.precision=float16", "override hardware.precision: Input should be 'float32' or 'bfloat16'"),
+    (f"{SMOKE} --set hardware.gpus=0", "override hardware.gpus: Input should be greater than 0 (got 0)"),
+    (f"{SMOKE} --set hardware.tracker=wandb", "hardware.tracker: wandb is not installed in this environment: pip install wandb"),
+    (f"{SMOKE} --set sampling.engine=vllm", "sampling.engine: vllm is not installed in this environment"),
+    (f"{SMOKE} --set policy.lora.rank=2", "smoke.yaml:", "policy.lora.alpha: Field required"),
+    ("reproduce --profile single-gpu --set task.revision=null", "override task: revision is required: which commit"),
+    ("reproduce --profile single-gpu --set task.parts=[harmless]", "override task.parts.0: Input should be", "'harmless'"),
+    ("reproduce --profile single-gpu --set task.source={tmp}/none task.revision=null", "no such folder, and not a hub id"),
     ("plan --profile smoke --set beta=-1", "override beta: Input should be greater than 0 (got -1)"),
 ]  # fmt: skip
 

@@ -138,7 +138,7 @@ def no_notebooks(folder, monkeypatch):
     monkeypatch.setenv("WEAKLIB_STORE", str(folder.parent / "store"))
     monkeypatch.setenv("WEAKLIB_RUNS", str(folder.parent / "runs"))
     monkeypatch.setenv(running.SCHEDULER, "")
-    monkeypatch.setattr(running, "cluster", lambda workers: contextlib.nullcontext("none"))
+    monkeypatch.setattr(running, "cluster", lambda *_, **__: contextlib.nullcontext("none"))
     monkeypatch.setattr("weaklib.reproduce._execute", lambda *asked: {})
     return folder.parent / "runs" / "smoke" / "manifest.json"
 
