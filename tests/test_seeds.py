@@ -1,6 +1,7 @@
 """A seed draws the split, the annotator, the policy and the sampling: each is shown to use it, everything else equal."""
 
 import dataclasses
+import math
 
 import pandas as pd
 import pytest
@@ -73,7 +74,12 @@ def test_every_stage_of_an_arm_is_given_the_studys_seed(smoke, arm):
 def test_gra_is_against_the_start_of_the_same_model_and_seed(cluster, store, monkeypatch):
     monkeypatch.setenv("WEAKLIB_STORE", str(store.root))
     study = Study("05_top_confidence", "smoke", {"models.weak": "opt-tiny"})
-    results = study.run(study.arms("human"))
+    runs = study.arms("human")
+    results = study.run(runs)
+    curves = study.loss_curves(runs)
+    assert curves.groupby(["stage", "strong", "seed"]).ngroups == 2 * len(runs) and curves["loss"].gt(0).all()
+    first = curves[(curves["stage"] == "policy") & (curves["step"] == 1)]
+    assert first["loss"].sub(math.log(2)).abs().max() < 1e-3  # at the start every margin is 0
     for (strong, seed), rows in results.groupby(["strong", "seed"]):
         start = graph.rewards(study.profile, graph.sft(study.profile, strong, seed), seed)
         policy = graph.rewards(

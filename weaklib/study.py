@@ -41,6 +41,10 @@ class Run:
     kl: Stage
 
     @property
+    def policy(self) -> Stage:
+        return self.rewards.inputs["responses"].inputs["model"]
+
+    @property
     def setting(self) -> dict:
         """The columns that name it."""
         names = ("arm", "weak", "strong", "top_percent", "seed", "gold")
@@ -189,9 +193,21 @@ class Study:
             return pd.DataFrame()
         return pd.concat([self.read(run.kl, "kl").assign(**run.setting) for run in runs], ignore_index=True)
 
+    def loss_curves(self, runs: list[Run]) -> pd.DataFrame:
+        """The loss as each policy and its start learned it: ``stage`` (``policy`` or ``sft``), ``step``, ``epoch`` and ``loss``, beside
+        the columns that name the run. For another training stage see ``training_log.json`` in its folder of the store.
+        """
+        tables = []
+        for run, stage in itertools.chain.from_iterable(
+            ((run, run.policy), (run, run.policy.inputs["start"])) for run in runs
+        ):
+            curve = pd.read_json(self.store.folder(stage) / "training_log.json")[["step", "epoch", "loss"]]
+            tables.append(curve.assign(stage=stage.name, **run.setting))
+        return pd.concat(tables, ignore_index=True)
+
     def _print_forms(self, runs: list[Run]) -> None:
         """How the policies' pairs were laid out (:mod:`weaklib.pairs`)."""
-        policies = {policy.key: policy for policy in (run.rewards.inputs["responses"].inputs["model"] for run in runs)}
+        policies = {run.policy.key: run.policy for run in runs}
         files = [self.store.folder(policy) / "pairs.json" for policy in policies.values()]
         records = pd.DataFrame([json.loads(file.read_text(encoding="utf-8")) for file in files])
         for form, rows in records.groupby("form"):

@@ -77,10 +77,8 @@ def compile_layers(model: PreTrainedModel) -> None:
             module.compile()
 
 
-def trainable(model: PreTrainedModel, training: dict, start: Path, task_type: str) -> PreTrainedModel:
+def trainable(model: PreTrainedModel, training: dict, task_type: str) -> PreTrainedModel:
     """``model`` as ``training`` wants it: with LoRA's adapters (Hu et al. 2021), with compiled layers, or as it is.
-
-    The adapters remember ``start``, the folder of the model they belong to, by its place in the store.
 
     Raises:
         ValueError: none of LoRA's targets is a module of the model.
@@ -97,30 +95,30 @@ def trainable(model: PreTrainedModel, training: dict, start: Path, task_type: st
         target_modules=lora["targets"],
         task_type=task_type,
     )
-    adapted = get_peft_model(model, config)
-    adapted.peft_config["default"].base_model_name_or_path = str(Path("../..", *start.parts[-2:]))
-    return adapted
+    return get_peft_model(model, config)
 
 
 def train_and_save(trainer: Trainer, out: Path, merge: bool = False) -> None:
     """Trains without printing, from the last checkpoint if there is one; the loss curve lies beside the model.
 
-    Adapters are saved as such, or, to ``merge``, in the weights of a whole model.
+    Adapters are saved as such, with the way from ``out`` to the model they belong to, or, to ``merge``, in the weights of a whole model.
     """
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(SameOrder())
     keeps = trainer.args.save_strategy != "no"
     trainer.train(resume_from_checkpoint=_last_checkpoint(trainer.args.output_dir) if keeps else None)
-    weights = trainer.accelerator.get_state_dict(
-        trainer.model_wrapped
-    )  # whole, though processes may hold parts of them
+    # whole, though processes may hold parts of them
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
         return
     model = trainer.model
-    if merge and is_peft_model(model):
+    if is_peft_model(model) and merge:
         model = model.merge_and_unload()
         weights = model.state_dict()
-    if trainer.args.bf16:
+    if is_peft_model(model):
+        adapters = model.peft_config["default"]
+        adapters.base_model_name_or_path = os.path.relpath(adapters.base_model_name_or_path, out)
+    elif trainer.args.bf16:
         weights = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
         model = model.to(torch.bfloat16)  # so says its configuration
     save(out, model, trainer.processing_class, weights)

@@ -10,7 +10,9 @@ import gc
 import json
 import math
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,7 +26,7 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from speed import Data, alternating, from_file, from_world, processor, whole_dialogues
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, Trainer, pipeline
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
@@ -292,18 +294,18 @@ class Bench:
     def policy(self) -> None:
         size, rows = self.scale.strong, self.data.rows
 
-        def ours():
-            weighted = [row | {"weight": 0.5 + 0.5 * (number % 2)} for number, row in enumerate(rows)]
-            more = {"train_dataset": Dataset.from_list(weighted), "processing_class": self.data.tokenizer}
-            more |= {"objective": "dpo", "batch_tokens": self.scale.batch_tokens}
-            return training(WeightedDPOTrainer(self.network(size), DPOConfig(**self.settings()), **more))
-
         sides = {
-            "ours": lambda: Side(ours(), *work(size, rows, "shared", 3)),
+            "ours": lambda: Side(training(self.cw_dpo(size, self.settings())), *work(size, rows, "shared", 3)),
             "TRL as it comes": lambda: Side(training(self.trl(False)), *work(size, rows, "plain", 4)),
             "TRL, references precomputed": lambda: Side(training(self.trl(True)), *work(size, rows, "plain", 3)),
         }
         self.measure("OPT-1.3B CW-DPO, training", len(rows), sides)
+
+    def cw_dpo(self, size: dict, settings: dict) -> WeightedDPOTrainer:
+        weighted = [row | {"weight": 0.5 + 0.5 * (number % 2)} for number, row in enumerate(self.data.rows)]
+        more = {"train_dataset": Dataset.from_list(weighted), "processing_class": self.data.tokenizer}
+        more |= {"objective": "dpo", "batch_tokens": self.scale.batch_tokens}
+        return WeightedDPOTrainer(self.network(size), DPOConfig(**settings), **more)
 
     def trl(self, precomputed: bool, dtype=torch.float32) -> DPOTrainer:
         config = DPOConfig(**self.settings(theirs=True), precompute_ref_log_probs=precomputed)
@@ -380,6 +382,34 @@ class Bench:
         sides = {f"ours, {new} tokens": lambda: Side(ours(), len(prompts) * new, flops)}
         self.measure("OPT-1.3B sampling", len(prompts), sides)
 
+    def hh_file(self) -> None:
+        """A notebook on real pairs from end to end, its models from scratch: seconds of the whole command."""
+        row = {"what": "profile hh-file, notebook 05, one seed, end to end", "side": "ours", "failed": None}
+        with tempfile.TemporaryDirectory() as place:
+            folders = [part for name in ("store", "runs", "figures") for part in (f"--{name}", f"{place}/{name}")]
+            command = [
+                sys.executable,
+                "-m",
+                "weaklib",
+                "reproduce",
+                "--profile",
+                "hh-file",
+                "--only",
+                "05_top_confidence",
+            ]
+            started = time.monotonic()
+            left = SECONDS + 100 - (started - self.started)
+            settings = [f"device={self.scale.device}", "seeds=[0]", "hardware.precision=bfloat16"]
+            done = subprocess.run(
+                [*command, *folders, "--set", *settings], capture_output=True, text=True, timeout=left
+            )
+        if done.returncode:
+            row["failed"] = done.stderr.strip().rpartition("\n")[2]
+        else:
+            row["seconds"] = time.monotonic() - started
+        self.rows.append(row)
+        print("  ".join(f"{k} {_short(v)}" for k, v in row.items() if v is not None), flush=True)
+
     def correctness(self) -> None:
         rows, size, device = self.data.rows[: self.scale.step_pairs // 2 or 1], self.scale.weak, self.scale.device
 
@@ -410,9 +440,35 @@ class Bench:
                 found.append(torch.cat([p.grad.flatten() for p in model.parameters()]) if gradients else logps)
             return ((found[0] - found[1]).norm() / found[1].norm()).item()
 
+        def continued() -> float:
+            """Of the losses of a training that was stopped after half of its steps, the largest relative difference to one that was not."""
+            half, curves = len(self.data.rows) // self.scale.step_pairs // 2, []
+            with tempfile.TemporaryDirectory() as place:
+                for out, stop in (("whole", None), ("stopped", half), ("stopped", None)):
+                    folder = Path(place, out)
+                    training = {"epochs": 1, "batch_size": self.scale.step_pairs, "learning_rate": 1e-4}
+                    settings = trainer_settings(training, 0, self.scale.device, folder, checkpoint_steps=half)
+                    trainer = self.cw_dpo(self.scale.weak, settings | {"bf16": True, "logging_steps": 1})
+                    if stop:
+                        trainer.add_callback(StopAfter(stop))
+                    trainer.train_and_save(folder)
+                    curves.append(pd.read_json(folder / "training_log.json")["loss"])
+            whole, _, stopped = curves
+            assert len(whole) == len(stopped) == 2 * half
+            return (stopped / whole - 1).abs().max()
+
+        self.check("losses of a training that was stopped and went on, against one never stopped", 1e-3, continued)
         self.check("loss of a CW-DPO step, bf16 here against float32 on the CPU", 0.05, precision)
         self.check("log-probs, mask in blocks against dense mask, float32", 1e-4, lambda: blocks(False))
         self.check("gradients, mask in blocks against dense mask, float32", 1e-3, lambda: blocks(True))
+
+
+class StopAfter(TrainerCallback):
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def on_step_end(self, args, state, control, **_):
+        control.should_training_stop = state.global_step == self.steps
 
 
 def training(trainer: Trainer) -> Callable[[], None]:
@@ -468,7 +524,7 @@ def main() -> int:
 
     bench = Bench(scale, data)
     # what is compiled most comes last: it is what the limit of time cuts
-    for part in ("correctness", "annotator", "policy", "reference", "sft", "sampling", "attention"):
+    for part in ("correctness", "annotator", "policy", "reference", "sft", "sampling", "attention", "hh_file"):
         try:
             getattr(bench, part)()
         except Exception as error:

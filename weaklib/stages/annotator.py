@@ -24,7 +24,7 @@ def run(
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=weights_dtype(training))
     rows = tokenize_pairs(tokenizer, pd.read_parquet(labels / "labels.parquet"), "chosen", "rejected", limits)
     trainer = BradleyTerryTrainer(
-        trainable(model, training, base, "SEQ_CLS").to(device),
+        trainable(model, training, "SEQ_CLS").to(device),
         RewardConfig(**settings),
         batch_tokens=training["batch_tokens"],
         train_dataset=Dataset.from_list(rows),

@@ -42,7 +42,7 @@ def run(
         **trainer_settings(training, seed, device, out, **execution), beta=beta, label_smoothing=label_smoothing
     )
     trainer = WeightedDPOTrainer(
-        trainable(model, training, start, "CAUSAL_LM"),
+        trainable(model, training, "CAUSAL_LM"),
         config,
         objective=objective,
         batch_tokens=training["batch_tokens"],

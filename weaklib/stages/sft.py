@@ -42,6 +42,6 @@ def run(
         ]
     )
     config = SFTConfig(**trainer_settings(training, seed, device, out, **execution))
-    model = trainable(model, training, base, "CAUSAL_LM")
+    model = trainable(model, training, "CAUSAL_LM")
     trainer = TextTrainer(model, config, train_dataset=dataset, processing_class=tokenizer)
     train_and_save(trainer, out, merge=True)  # adapters of policies belong to a whole model
