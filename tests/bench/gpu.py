@@ -455,7 +455,7 @@ class Bench:
                     curves.append(pd.read_json(folder / "training_log.json")["loss"])
             whole, _, stopped = curves
             assert len(whole) == len(stopped) == 2 * half
-            return (stopped / whole - 1).abs().max()
+            return float((stopped / whole - 1).abs().max())
 
         self.check("losses of a training that was stopped and went on, against one never stopped", 1e-3, continued)
         self.check("loss of a CW-DPO step, bf16 here against float32 on the CPU", 0.05, precision)
