@@ -171,6 +171,7 @@ TABLE = [
     (f"{SMOKE} --set dialogue=chat", "dialogue: chat was asked for, the tokenizer of", "has no chat template"),
     (f"{SMOKE} --set models.weak=owner/model", "model owner/model: no commit of the hub is named: owner/model@COMMIT"),
     (f"{SMOKE} --set hardware.precision=float16", "override hardware.precision: Input should be 'float32' or 'bfloat16'"),
+    (f"{SMOKE} --set sft.gradient_accumulation_steps=3", "override sft: gradient_accumulation_steps must divide batch_size, 16"),
     (f"{SMOKE} --set hardware.gpus=0", "override hardware.gpus: Input should be greater than 0 (got 0)"),
     (f"{SMOKE} --set hardware.tracker=wandb", "hardware.tracker: wandb is not installed in this environment: pip install wandb"),
     (f"{SMOKE} --set sampling.engine=vllm", "sampling.engine: vllm is not installed in this environment"),

@@ -235,7 +235,8 @@ class Costs:
         if self.hardware.strategy != "ddp":
             states /= self.hardware.gpus
         # SFT's batches hold so many rows, the others' so many tokens, but one row at least
-        budget = max(training.get("batch_tokens") or training["batch_size"] * longest, longest)
+        rows = training["batch_size"] // training.get("gradient_accumulation_steps", 1)
+        budget = max(training.get("batch_tokens") or rows * longest, longest)
         layer = _activations(network)
         kept = (
             network.layers * network.hidden + layer if self.hardware.gradient_checkpointing else network.layers * layer

@@ -273,6 +273,8 @@ def _dataset(p: Profile) -> dict:
 def _training(p: Profile, section: Training | PolicyTraining) -> dict:
     """A section's settings and those of the hardware that change the weights, without what is not used."""
     settings = section.model_dump(include={*Training.model_fields, "vocabulary"}, exclude_none=True)
+    if (accumulated := getattr(section, "gradient_accumulation_steps", 1)) > 1:
+        settings["gradient_accumulation_steps"] = accumulated
     if p.hardware.precision != "float32":
         settings["precision"] = p.hardware.precision
     return settings | ({"compile": True} if p.hardware.compile else {})

@@ -206,7 +206,19 @@ class Training(Section):
     lora: Lora | None = None
 
 
-class Pretraining(Training):
+class TextTraining(Training):
+    """Of a language model on texts. (Pairs are put into batches of ``batch_tokens``, however many a step has.)"""
+
+    gradient_accumulation_steps: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def steps_divide(self):
+        if self.batch_size % self.gradient_accumulation_steps:
+            raise ValueError(f"gradient_accumulation_steps must divide batch_size, {self.batch_size}")
+        return self
+
+
+class Pretraining(TextTraining):
     vocabulary: PositiveInt
 
 
@@ -322,7 +334,7 @@ class Profile(Section):
     batch_tokens: PositiveInt
     pretraining: Pretraining | None = None
     annotator: Annotator
-    sft: Training
+    sft: TextTraining
     objective: Objective
     beta: PositiveFloat
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]

@@ -28,11 +28,13 @@ def trainer_settings(
     """Arguments that every TRL trainer of the study is given.
 
     Args:
-        training: ``epochs``, ``batch_size``, ``learning_rate``, and ``precision`` and ``compile`` where they are not the default.
+        training: ``epochs``, ``batch_size``, ``learning_rate``, and, where they are not the default, ``precision``, ``compile`` and
+            ``gradient_accumulation_steps``.
         out: the stage's folder; checkpoints, every ``checkpoint_steps``, lie in its scratch.
         tracker: ``tensorboard`` (its files go to ``out``), ``wandb`` or ``trackio``.
     """
     set_seed(seed)
+    accumulated = training.get("gradient_accumulation_steps", 1)
     if tracker == "tensorboard":
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(out / "tensorboard")
     checkpoints = {"save_strategy": "no", "output_dir": tempfile.gettempdir()}  # nothing is written there
@@ -47,7 +49,8 @@ def trainer_settings(
         "logging_first_step": True,
         "logging_steps": 10,
         "num_train_epochs": training["epochs"],
-        "per_device_train_batch_size": training["batch_size"],
+        "per_device_train_batch_size": training["batch_size"] // accumulated,
+        "gradient_accumulation_steps": accumulated,
         "learning_rate": training["learning_rate"],
         "lr_scheduler_type": "linear",
         "warmup_steps": 0.1,  # a share of all steps
