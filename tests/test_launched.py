@@ -74,7 +74,8 @@ def test_only_several_gpus_are_launched():
     ("arguments", "words"),
     [
         ({"sampling": {}}, "lower sampling.batch_tokens ("),
-        ({"training": {}}, "lower batch_tokens, or use hardware.gradient_checkpointing or LoRA ("),
+        ({"training": {"epochs": 1}}, "raise hungry.gradient_accumulation_steps, or use"),
+        ({"training": {"batch_tokens": 9}}, "lower batch_tokens, or use hardware.gradient_checkpointing or LoRA ("),
     ],
 )
 def test_a_batch_that_does_not_fit_names_what_to_lower(arguments, words, tmp_path, monkeypatch):

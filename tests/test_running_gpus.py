@@ -90,7 +90,7 @@ def test_a_cluster_without_gpus_is_one_line(timed, tmp_path):
 def test_gpus_of_a_stage():
     launch = {"launch": {"processes": 4, "strategy": "fsdp"}}
     assert gpus.needed({"seed": 0}) == gpus.needed({"device": None}) == gpus.needed({"device": "cpu"}) == 0
-    assert gpus.needed({"device": "cuda:1", "training": {"epochs": 1}}) == 1
+    assert gpus.needed({"device": "cuda", "training": {"epochs": 1}}) == 1
     assert gpus.needed({"device": "cuda", "training": launch}) == 4
 
 
@@ -98,7 +98,6 @@ def test_groups_of_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,5,6")
     assert gpus.groups("cpu", 1) == []
     assert gpus.groups("cuda", 2) == ["0,1", "2,5"]
-    assert gpus.groups("cuda:1", 1) == ["0,1,2,5,6"]
     with pytest.raises(RequestError, match="^device: cuda: a stage needs 8 GPUs, this machine shows 5$"):
         gpus.groups("cuda", 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

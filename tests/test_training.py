@@ -1,6 +1,7 @@
 """Training stages: going on after a stop, adapters, bfloat16."""
 
 import json
+import math
 import multiprocessing
 import random
 import signal
@@ -102,6 +103,17 @@ def test_in_bfloat16_a_start_stays_near_that_of_float32(made):
     assert moved < 0.02
 
 
+def test_in_bfloat16_a_policy_begins_where_its_reference_is(made):
+    """Its references are computed in the precision that it is trained in: before the first step every margin is 0."""
+    p = load_profile("smoke", BASE | {"hardware.precision": "bfloat16", "policy.lora": LORA | {"dropout": 0.0}})
+    policy = made(graph.policy(p, graph.ARMS["human"], "opt-tiny", "opt-small", 0))
+    first = json.loads((policy / "training_log.json").read_text())[0]
+    assert first["step"] == 1 and first["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert not (policy / "ref").exists()
+    adapters = load_file(policy / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in adapters.values()} == {torch.float32}
+
+
 def test_a_step_of_texts_in_parts_is_the_same_step(made):
     whole, parts = (
         load_file(made(graph.sft(load_profile("smoke", BASE | change), "opt-small", 0)) / "model.safetensors")
@@ -117,8 +129,9 @@ def test_a_chat_template_frames_the_prompt(tmp_path):
     tokenizer = train_tokenizer(["Human and Assistant say hello, gladly"] * 3, 300)
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
     limits = {"max_prompt_tokens": 200, "max_response_tokens": 200, "dialogue": "chat"}
-    (prompt,) = prompt_ids(tokenizer, ["\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Go\n\nAssistant:"], limits)
-    assert tokenizer.decode(prompt) == "<user>Hi<assistant>Yes?<user>Go<assistant>"
+    said = "\n\nSystem: Be\n\nHuman: Hi\n\nAssistant: Yes?\n\nAssistant: So?\n\nHuman: Go\n\nAssistant:"
+    (prompt,) = prompt_ids(tokenizer, [said], limits)
+    assert tokenizer.decode(prompt) == "<system>Be<user>Hi<assistant>Yes?\n\nSo?<user>Go<assistant>"
     assert tokenizer.decode(response_ids(tokenizer, [" Gladly."], limits)[0]) == "Gladly." + tokenizer.eos_token
     tokenizer.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):

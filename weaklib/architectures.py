@@ -56,7 +56,7 @@ class Architecture:
 
     def adapters(self, rank: int, targets: list[str]) -> int:
         """Parameters of LoRA's adapters on the modules called ``targets``."""
-        sizes = [sum(size) for name, size in self.matrices.items() if name in targets or "all-linear" in targets]
+        sizes = [sum(size) for name, size in self.matrices.items() if name in targets]
         return self.layers * rank * sum(sizes)
 
 

@@ -242,14 +242,14 @@ class Costs:
             network.layers * network.hidden + layer if self.hardware.gradient_checkpointing else network.layers * layer
         )
         predicting = budget * self._columns(stage, network) * 4
-        kept_on_disk = adapters if lora and stage.name != "sft" else network.parameters
+        kept_on_disk = 4 * adapters if lora and stage.name != "sft" else self.float_bytes * network.parameters
         return Cost(
             _name(stage),
             network.parameters,
             shown.tokens,
             flops,
             (states + budget * kept * self.float_bytes + predicting) / GIB,
-            kept_on_disk * self.float_bytes / GIB,
+            kept_on_disk / GIB,
             trained * CHECKPOINT_BYTES / GIB if self.hardware.checkpoint_steps else 0,
             self._hours(flops),
         )
@@ -377,7 +377,7 @@ def _activations(network: Architecture) -> float:
 
 
 def _longest(stage: Stage) -> int:
-    return sum(stage.parameters["limits"].values())
+    return sum(stage.parameters["limits"][of] for of in ("max_prompt_tokens", "max_response_tokens"))
 
 
 # The input that a stage's model comes from.

@@ -9,13 +9,13 @@ from weaklib.parameters import RequestError
 
 def needed(parameters: dict) -> int:
     """GPUs of a stage with these parameters: none on a CPU, one, or those it is launched on."""
-    if not (parameters.get("device") or "cpu").startswith("cuda"):
+    if parameters.get("device") != "cuda":
         return 0
     return parameters.get("training", {}).get("launch", {}).get("processes", 1)
 
 
 def groups(device: str, size: int) -> list[str]:
-    """``CUDA_VISIBLE_DEVICES`` of each worker: ``size`` GPUs for every one, or all for one if ``device`` is a certain GPU.
+    """``CUDA_VISIBLE_DEVICES`` of each worker: ``size`` GPUs for every one.
 
     Raises:
         RequestError: there are fewer than ``size``.
@@ -25,8 +25,6 @@ def groups(device: str, size: int) -> list[str]:
     there = visible()
     if len(there) < size:
         raise RequestError(f"device: {device}: a stage needs {size} GPUs, this machine shows {len(there)}")
-    if device != "cuda":
-        return [",".join(there)]
     return [",".join(there[start : start + size]) for start in range(0, len(there) - size + 1, size)]
 
 

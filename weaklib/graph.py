@@ -93,7 +93,7 @@ def temperature(p: Profile, weak: str, seed: int) -> Stage:
     """By what the margins of ``weak`` have to be divided to be calibrated, found on D_l."""
     inputs = {"base": base(p, weak), "labels": labels(p, "human", "labeled", seed)}
     parameters = {"training": _annotator_training(p), "limits": _limits(p), "seed": seed, "device": p.device}
-    return Stage("temperature", inputs, parameters)
+    return Stage("temperature", inputs, parameters, _execution(p))
 
 
 def annotator_start(p: Profile, weak: str, seed: int) -> Stage:

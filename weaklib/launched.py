@@ -43,15 +43,25 @@ def _run_here(stage: str, out: Path, arguments: dict) -> None:
     module = f"weaklib.stages.{stage}"
     if module not in sys.modules:
         importlib.import_module(module)
+        gc.collect()
         gc.freeze()  # accelerate collects garbage at each training's start: not among all that the libraries hold
     try:
         sys.modules[module].run(out, **arguments)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's own
             raise
-        lower = "sampling.batch_tokens" if "sampling" in arguments else "batch_tokens"
-        more = ", or use hardware.gradient_checkpointing or LoRA" if "training" in arguments else ""
-        raise RuntimeError(f"a batch does not fit the GPU's memory: lower {lower}{more} ({error})") from error
+        training = arguments.get("training", {})
+        change = "lower sampling.batch_tokens" if "sampling" in arguments else "lower batch_tokens"
+        if training and "batch_tokens" not in training:
+            change = f"raise {stage}.gradient_accumulation_steps"
+        if training:
+            change += ", or use hardware.gradient_checkpointing or LoRA"
+        raise RuntimeError(f"a batch does not fit the GPU's memory: {change} ({error})") from error
+    finally:
+        if arguments.get("device") == "cuda" and (torch := sys.modules.get("torch")):
+            # trainers lie in cycles of references: the next stage would start beside the last one's weights
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 def _launch(stage: str, out: Path, arguments: dict, processes: int, strategy: str) -> None:

@@ -152,7 +152,10 @@ def score(
 
     def values(numbers: list[int]) -> list[list[float]]:
         batch = collate([rows[number] for number in numbers], form(model))
-        return what(model, {name: tensor.to(model.device) for name, tensor in batch.items()}).T.double().tolist()
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        # mixed precision where the weights are bfloat16: as in training
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=model.dtype == torch.bfloat16):
+            return what(model, batch).T.double().tolist()
 
     result = torch.empty(len(rows), 2, dtype=torch.float64)
     every = list(numbers_of_batches(rows, form(model), batch_tokens))

@@ -142,8 +142,8 @@ def _remarks(planned: dict) -> list[str]:
     if too_large := planned["do_not_fit"]:
         names = ", ".join(f"{each['stage']} of {each['model']} ({each['peak_gib']:.0f} GiB)" for each in too_large)
         lines.append(
-            f"does not fit on one {planned['gpu']['name']}: {names}: lower batch_tokens (for responses, that of sampling), "
-            "or use hardware.gradient_checkpointing, lora, or hardware.gpus with fsdp or deepspeed"
+            f"does not fit on one {planned['gpu']['name']}: {names}: lower batch_tokens (of responses sampling.batch_tokens; for "
+            "sft raise sft.gradient_accumulation_steps), or use hardware.gradient_checkpointing, lora, or hardware.gpus with fsdp or deepspeed"
         )
     if planned["unknown_models"]:
         lines.append(f"sizes unknown, and so what they cost: {', '.join(planned['unknown_models'])}")

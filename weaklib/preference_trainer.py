@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from accelerate.utils import is_peft_model
 from torch.nn.functional import logsigmoid
 from torch.utils.data import Sampler
 from trl import DPOConfig, DPOTrainer, RewardTrainer
@@ -126,6 +127,8 @@ class WeightedDPOTrainer(PairTrainer, DPOTrainer):
         # TRL then expects references with the data, and keeps no second model.
         args.precompute_ref_log_probs = True
         super().__init__(model, args, **rest)
+        if is_peft_model(self.model):  # TRL has made a copy of the adapters for its references
+            self.model.delete_adapter("ref")
 
     def _precompute_ref_logps(self, dataset, *_):
         return dataset  # computed already, by the reference stage

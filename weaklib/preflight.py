@@ -18,9 +18,11 @@ from weaklib.profile import DatasetTask, FileTask, Profile
 ASK_THE_JUDGE = ("01_supervisor_size", "08_judge", "10_feedback_quality")
 
 
-def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> None:
-    """Raises:
-    RequestError: the task's file, a model folder, the device or the judge's server is not what the profile or one of the
+def check(profile: Profile, folders: list[Path], notebooks: Iterable[str], elsewhere: bool = False) -> None:
+    """Whether stages run ``elsewhere``, on workers of a cluster, and this machine needs no GPU for them.
+
+    Raises:
+        RequestError: the task's file, a model folder, the device or the judge's server is not what the profile or one of the
         ``notebooks`` needs, or a folder cannot be written; one line that names it.
     """
     for folder in folders:
@@ -37,7 +39,8 @@ def check(profile: Profile, folders: list[Path], notebooks: Iterable[str]) -> No
         raise RequestError("judge: this profile has no such section, and what was asked for needs it")
     if running.planning():
         return  # a plan may be of another machine than this one
-    check_machine(profile)
+    if not elsewhere:
+        check_machine(profile)
     if asks_the_judge and profile.judge.base_url is not None:
         judge.probe(profile.judge)
 

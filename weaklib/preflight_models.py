@@ -54,7 +54,8 @@ def check_models(profile: Profile, notebooks: Iterable[str]) -> None:
             if lora and name in of and (name in here or folder):
                 _lora_targets(f"{key}.lora.targets", lora, name, here.get(name) or folder)
     for name, gold in profile.gold_models.items():
-        if gold.model not in here and (folder := _folder(*models.source(gold.model))):
+        wanted = name == models.gold or "07_gold_reward" in notebooks
+        if wanted and gold.model not in here and (folder := _folder(*models.source(gold.model))):
             _reward_model(f"gold_models.{name}", gold, folder)
 
 
@@ -86,10 +87,14 @@ def _folder(model: str, revision: str | None) -> Path | None:
         raise RequestError(
             f"model {model!r}: no such folder, not a hub id, and not in models.pretrained_here or models.published"
         )
-    for part, names in MODEL_FILES.items() if folder else ():
-        if not any((folder / name).is_file() for name in names):
-            raise RequestError(f"model folder {folder}: no {part} in it (one of {', '.join(names)})")
+    if folder and (part := _lacks(folder)):
+        raise RequestError(f"model folder {folder}: no {part} in it (one of {', '.join(MODEL_FILES[part])})")
     return folder
+
+
+def _lacks(folder: Path) -> str | None:
+    """The first part of a model that a folder does not have."""
+    return next((part for part, files in MODEL_FILES.items() if not any((folder / f).is_file() for f in files)), None)
 
 
 def _cached(model: str, revision: str | None) -> Path | None:
@@ -99,7 +104,7 @@ def _cached(model: str, revision: str | None) -> Path | None:
     if revision is None:
         raise RequestError(f"model {model}: no commit of the hub is named: {model}@COMMIT")
     config = try_to_load_from_cache(model, "config.json", revision=revision)
-    if isinstance(config, str):
+    if isinstance(config, str) and not _lacks(Path(config).parent):
         return Path(config).parent
     if not running.planning():
         _on_the_hub(model, revision, is_offline_mode())
@@ -186,7 +191,7 @@ def _gpu(profile: Profile) -> None:
     import torch  # only here: it takes seconds
 
     count = torch.cuda.device_count()
-    if int(profile.device.partition(":")[2] or 0) >= count:
+    if not count:
         raise RequestError(f"device: {profile.device} is not there: torch sees {count} GPUs on this machine")
-    if profile.hardware.precision == "bfloat16" and not torch.cuda.is_bf16_supported():
+    if profile.hardware.precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise RequestError(f"hardware.precision: {torch.cuda.get_device_name()} does not compute in bfloat16")

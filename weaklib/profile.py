@@ -322,7 +322,7 @@ class Profile(Section):
     notebooks: Annotated[list[str], Field(min_length=1)]
     task: Annotated[WorldTask | FileTask | DatasetTask, Field(discriminator="kind")]
     models: ModelChoice
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+    device: Annotated[str, Field(pattern="^(cpu|cuda)$")]
     hardware: Hardware = Hardware()
     dialogue: Literal["plain", "chat"] = "plain"  # how a prompt is put to a model: HH-RLHF's form, or its chat template
     seeds: Seeds

@@ -43,7 +43,7 @@ def reproduce(profile: str, only: list[str], overrides: dict, workers: int | Non
     if absent := [path.stem for path in notebooks if path.stem not in enabled]:
         raise RequestError(f"profile {profile!r} does not run {absent[0]}: {', '.join(enabled)}")
     folders = [store_folder(), figures_folder(), runs_folder()]
-    preflight.check(parameters, folders, [path.stem for path in notebooks])
+    preflight.check(parameters, folders, [path.stem for path in notebooks], elsewhere=scheduler is not None)
     if scheduler is not None:
         running.check_scheduler(scheduler, 0 if parameters.device == "cpu" else parameters.hardware.gpus)
     first = [path.stem for path in notebooks if path.stem not in READ_OTHERS]

@@ -30,6 +30,7 @@ WORKER_ENVIRONMENT = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "PYTHONWARNINGS": "ignore::FutureWarning",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # workers are daemons, which have no children
 }
 
 

@@ -56,4 +56,6 @@ def rewards(
 
 
 def _load(folder: Path, device: str) -> PreTrainedModel:
-    return load(AutoModelForSequenceClassification, folder, num_labels=1).to(device).eval()
+    model = load(AutoModelForSequenceClassification, folder, num_labels=1)
+    model.score.to(model.dtype)  # one that was trained beside adapters is float32
+    return model.to(device).eval()

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 # A change of any of these may change the numbers a stage computes.
-LIBRARIES = ("accelerate", "datasets", "numpy", "tokenizers", "torch", "transformers", "trl")
+LIBRARIES = ("accelerate", "datasets", "numpy", "peft", "tokenizers", "torch", "transformers", "trl")
 
 PACKAGE = Path(__file__).parent
 

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -77,7 +78,8 @@ class Study:
             raise RequestError(
                 f"profile {self.profile_name!r} does not run {notebook}: {', '.join(self.profile.notebooks)}"
             )
-        preflight.check(self.profile, [store_folder(), figures_folder(), runs_folder()], [notebook])
+        folders = [store_folder(), figures_folder(), runs_folder()]
+        preflight.check(self.profile, folders, [notebook], elsewhere=running.SCHEDULER in os.environ)
         self.store = Store(store_folder())
         self.outputs: list[Path] = []
         self._stages: dict[str, Stage] = {}

@@ -33,6 +33,10 @@ def trainer_settings(
         out: the stage's folder; checkpoints, every ``checkpoint_steps``, lie in its scratch.
         tracker: ``tensorboard`` (its files go to ``out``), ``wandb`` or ``trackio``.
     """
+    if device != "cpu" and "launch" not in training and torch.cuda.device_count() > 1:
+        raise ValueError(
+            "this worker sees several GPUs, of which transformers would use all: CUDA_VISIBLE_DEVICES names one"
+        )
     set_seed(seed)
     accumulated = training.get("gradient_accumulation_steps", 1)
     if tracker == "tensorboard":
@@ -65,7 +69,7 @@ def trainer_settings(
 
 
 def weights_dtype(training: dict) -> torch.dtype:
-    """Of a model that is to be trained: float32 under automatic mixed precision, but bfloat16 where only adapters learn."""
+    """Of a model that is to be trained: float32 under automatic mixed precision, but bfloat16 where only adapters (float32) learn."""
     return torch.bfloat16 if training.get("precision") == "bfloat16" and training.get("lora") else torch.float32
 
 
@@ -98,7 +102,11 @@ def trainable(model: PreTrainedModel, training: dict, task_type: str) -> PreTrai
         target_modules=lora["targets"],
         task_type=task_type,
     )
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, config)
+    for parameter in adapted.parameters():  # a new scalar head, too
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return adapted
 
 
 def train_and_save(trainer: Trainer, out: Path, merge: bool = False) -> None:
@@ -110,20 +118,19 @@ def train_and_save(trainer: Trainer, out: Path, merge: bool = False) -> None:
     trainer.add_callback(SameOrder())
     keeps = trainer.args.save_strategy != "no"
     trainer.train(resume_from_checkpoint=_last_checkpoint(trainer.args.output_dir) if keeps else None)
-    # whole, though processes may hold parts of them
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
     if not trainer.is_world_process_zero():
         return
     model = trainer.model
     if is_peft_model(model) and merge:
         model = model.merge_and_unload()
-        weights = model.state_dict()
     if is_peft_model(model):
         adapters = model.peft_config["default"]
         adapters.base_model_name_or_path = os.path.relpath(adapters.base_model_name_or_path, out)
     elif trainer.args.bf16:
-        weights = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
-        model = model.to(torch.bfloat16)  # so says its configuration
+        model = model.to(torch.bfloat16)
+        weights = weights and {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
     save(out, model, trainer.processing_class, weights)
     curve = [entry for entry in trainer.state.log_history if "loss" in entry]
     (out / "training_log.json").write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
@@ -146,10 +153,12 @@ class SameOrder(TrainerCallback):
         self.at_start = torch.get_rng_state()
 
     def on_save(self, args, state, control, **_):
-        # the last file of a checkpoint: without it, it is not whole
-        checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
-        if state.is_world_process_zero:
-            torch.save((self.at_start, torch.get_rng_state()), checkpoint / self.FILE)
+        if not state.is_world_process_zero:
+            return
+        # the last file of a checkpoint, there as a whole or not at all: without it the checkpoint is none
+        file = Path(args.output_dir, f"checkpoint-{state.global_step}", self.FILE)
+        torch.save((self.at_start, torch.get_rng_state()), file.with_suffix(".partial"))
+        file.with_suffix(".partial").rename(file)
 
 
 def _last_checkpoint(folder: str) -> str | None:

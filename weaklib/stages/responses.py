@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from weaklib import vllm_engine
 from weaklib.language_models import load_causal_lm, load_tokenizer, prompt_ids
@@ -55,6 +55,7 @@ def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits
 
 def _sampler(tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel, sampling: dict):
     """A function of prompts (lists of token ids) and a seed that gives a response to each, by transformers."""
+    network.generation_config = GenerationConfig()  # nothing but what is said here: samples are to be the model's own
     settings = {"do_sample": True, "temperature": sampling["temperature"], "top_k": 0, "top_p": 1.0}
 
     def answers(prompts: list[list[int]], seed: int) -> list[list[int]]:

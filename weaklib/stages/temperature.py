@@ -14,11 +14,13 @@ from weaklib.stages import annotator
 HELD_OUT = 0.2  # of D_l
 
 
-def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, seed: int, device: str) -> None:
+def run(
+    out: Path, *, base: Path, labels: Path, training: dict, limits: dict, seed: int, device: str, **execution
+) -> None:
     """Temperature scaling (Guo et al. 2017) without a label more than D_l: a second annotator learns from the rest of D_l, and its
     margins on the held-out fifth, which it has not seen, are fitted to the human labels there by their likelihood.
 
-    Writes ``temperature.json``.
+    Writes ``temperature.json``. ``execution``: see :func:`weaklib.training.trainer_settings`.
     """
     known = pd.read_parquet(labels / "labels.parquet")
     held_out = known["prompt"].isin(pd.Series(known["prompt"].unique()).sample(frac=HELD_OUT, random_state=seed))
@@ -26,7 +28,9 @@ def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, se
     for folder in (rest, second):
         folder.mkdir(exist_ok=True)
     known[~held_out].to_parquet(rest / "labels.parquet", index=False)
-    annotator.run(second, base=base, labels=rest, training=training, limits=limits, seed=seed, device=device)
+    annotator.run(
+        second, base=base, labels=rest, training=training, limits=limits, seed=seed, device=device, **execution
+    )
     shown = known[held_out].rename(columns={"chosen": "response_a", "rejected": "response_b"})
     of_chosen, of_rejected = rewards_of_pairs(second, shown, limits, training["batch_tokens"], device)
     (out / "temperature.json").write_text(
