@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from weaklib.scratch import scratch
@@ -27,16 +28,21 @@ STRATEGIES = {
 }
 
 
-def run(stage: str, out: Path, arguments: dict) -> None:
-    """``run(out, **arguments)`` of a stage, in as many processes as ``arguments["training"]["launch"]`` says, here otherwise."""
+def run(stage: str, out: Path, arguments: dict) -> float:
+    """``run(out, **arguments)`` of a stage, in as many processes as ``arguments["training"]["launch"]`` says, here otherwise.
+
+    Returns:
+        the seconds it took; here, without the imports of a worker's first stage.
+    """
     launch = arguments.get("training", {}).get("launch")
     if launch is None:
-        _run_here(stage, out, arguments)
-    else:
-        _launch(stage, out, arguments, **launch)
+        return _run_here(stage, out, arguments)
+    started = time.perf_counter()
+    _launch(stage, out, arguments, **launch)
+    return time.perf_counter() - started
 
 
-def _run_here(stage: str, out: Path, arguments: dict) -> None:
+def _run_here(stage: str, out: Path, arguments: dict) -> float:
     """Raises:
     RuntimeError: a batch does not fit the GPU's memory; what to lower.
     """
@@ -45,8 +51,10 @@ def _run_here(stage: str, out: Path, arguments: dict) -> None:
         importlib.import_module(module)
         gc.collect()
         gc.freeze()  # accelerate collects garbage at each training's start: not among all that the libraries hold
+    started = time.perf_counter()
     try:
         sys.modules[module].run(out, **arguments)
+        return time.perf_counter() - started
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's own
             raise

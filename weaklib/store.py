@@ -7,7 +7,6 @@ a stage put into its scratch (:mod:`weaklib.scratch`) stays beside until the sta
 
 import json
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +50,9 @@ class Store:
             shutil.rmtree(aside, ignore_errors=True)  # what a killed process left
             aside.mkdir()
             try:
-                started = time.perf_counter()
                 inputs = {name: self.root / folder for name, folder in stage["inputs"].items()}
-                launched.run(name, aside, inputs | stage["parameters"] | stage["execution"])
-                record = stage | {"seconds": round(time.perf_counter() - started, 2)}
+                seconds = launched.run(name, aside, inputs | stage["parameters"] | stage["execution"])
+                record = stage | {"seconds": round(seconds, 2)}
                 (aside / "stage.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 aside.rename(target)
