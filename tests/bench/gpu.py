@@ -10,7 +10,6 @@ import gc
 import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from cold import cold_seconds
 from datasets import Dataset, disable_progress_bars
 from speed import Data, alternating, from_file, from_world, processor, whole_dialogues
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, Trainer, pipeline
@@ -385,28 +385,12 @@ class Bench:
     def hh_file(self) -> None:
         """A notebook on real pairs from end to end, its models from scratch: seconds of the whole command."""
         row = {"what": "profile hh-file, notebook 05, one seed, end to end", "side": "ours", "failed": None}
-        with tempfile.TemporaryDirectory() as place:
-            folders = [part for name in ("store", "runs", "figures") for part in (f"--{name}", f"{place}/{name}")]
-            command = [
-                sys.executable,
-                "-m",
-                "weaklib",
-                "reproduce",
-                "--profile",
-                "hh-file",
-                "--only",
-                "05_top_confidence",
-            ]
-            started = time.monotonic()
-            left = SECONDS + 100 - (started - self.started)
-            settings = [f"device={self.scale.device}", "seeds=[0]", "hardware.precision=bfloat16"]
-            done = subprocess.run(
-                [*command, *folders, "--set", *settings], capture_output=True, text=True, timeout=left
-            )
-        if done.returncode:
-            row["failed"] = done.stderr.strip().rpartition("\n")[2]
-        else:
-            row["seconds"] = time.monotonic() - started
+        settings = ("--set", f"device={self.scale.device}", "seeds=[0]", "hardware.precision=bfloat16")
+        left = SECONDS + 100 - (time.monotonic() - self.started)
+        try:
+            row["seconds"] = cold_seconds("hh-file", "05_top_confidence", *settings, timeout=left)
+        except Exception as error:
+            row["failed"] = _reason(error)
         self.rows.append(row)
         print("  ".join(f"{k} {_short(v)}" for k, v in row.items() if v is not None), flush=True)
 

@@ -8,9 +8,7 @@ and the floor of notebook 05, the time that the matrix products of its models al
 
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from datetime import date
 from functools import cache
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from cold import cold_seconds
 
 from weaklib import pairs
 from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
@@ -186,25 +185,10 @@ _FLOPS = {
 
 
 def one_worker_against_two() -> dict:
-    seconds = {}
-    for workers in (2, 1):
-        with tempfile.TemporaryDirectory() as place:
-            command = [
-                sys.executable,
-                "-m",
-                "weaklib",
-                "reproduce",
-                "--profile",
-                "sandbox",
-                "--only",
-                "05_top_confidence",
-            ]
-            folders = [part for name in ("store", "runs", "figures") for part in (f"--{name}", f"{place}/{name}")]
-            started = time.perf_counter()
-            subprocess.run(
-                [*command, *folders, "--workers", str(workers), "--set", *PART], check=True, stdout=subprocess.DEVNULL
-            )
-            seconds[workers] = time.perf_counter() - started
+    seconds = {
+        workers: cold_seconds("sandbox", "05_top_confidence", "--workers", str(workers), "--set", *PART)
+        for workers in (2, 1)
+    }
     with get_context("spawn").Pool(2) as pool:
         together = sum(pool.map(rate_of_products, range(2)))
     return {
