@@ -19,7 +19,7 @@ import pytest
 from weaklib import judge
 from weaklib.judge import JudgeFailed, Question, ask, probe, simulate, verdict_of
 from weaklib.parameters import RequestError, load_profile
-from weaklib.profile import Judge
+from weaklib.sections import Judge
 from weaklib.verdicts import reliability, win_rates
 
 READABLE = '{"better": "1"}'
@@ -182,7 +182,7 @@ def test_a_stopped_run_goes_on_where_it_was(serve, tmp_path):
 
     server = serve(script)
     program = (
-        "import json, sys; from pathlib import Path; from weaklib.judge import Question, ask; from weaklib.profile import Judge\n"
+        "import json, sys; from pathlib import Path; from weaklib.judge import Question, ask; from weaklib.sections import Judge\n"
         "settings = Judge(**json.loads(sys.argv[1]))\n"
         "ask(settings, [Question(f'prompt {i}', f'one {i}', f'two {i}') for i in range(30)], Path(sys.argv[2]))"
     )

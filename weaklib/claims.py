@@ -14,7 +14,8 @@ from pydantic import AfterValidator, Field, ValidationError
 from weaklib.graph import ARMS
 from weaklib.parameters import RequestError, notebook_path, read_yaml
 from weaklib.paths import NOTEBOOKS, figures_folder
-from weaklib.profile import Profile, Section
+from weaklib.profile import Profile
+from weaklib.sections import Section
 
 # What a contrast can be in, and its unit: shares are shown in points (hundredths), gold reward and correlations as they are.
 METRICS = {

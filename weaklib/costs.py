@@ -19,7 +19,8 @@ import numpy as np
 
 from weaklib import architectures
 from weaklib.architectures import Architecture
-from weaklib.profile import DatasetTask, Profile
+from weaklib.profile import Profile
+from weaklib.sections import DatasetTask
 from weaklib.stage import Stage
 
 GIB = 2**30

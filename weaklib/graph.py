@@ -15,7 +15,8 @@ from pathlib import Path
 
 from weaklib import preference_datasets
 from weaklib.files import local_folder, sha256
-from weaklib.profile import PolicyTraining, Profile, Training
+from weaklib.profile import Profile
+from weaklib.sections import PolicyTraining, Training
 from weaklib.stage import Stage
 
 

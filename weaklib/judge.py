@@ -20,7 +20,7 @@ from string import Template
 import numpy as np
 
 from weaklib.parameters import RequestError
-from weaklib.profile import Judge
+from weaklib.sections import Judge
 
 FORMS = Path(__file__).parent / "judge_forms"
 KEY = "OPENAI_API_KEY"

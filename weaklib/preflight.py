@@ -12,7 +12,8 @@ from weaklib.files import local_folder
 from weaklib.parameters import RequestError
 from weaklib.preference_files import BadFile, part_sizes, read_pairs
 from weaklib.preflight_models import MODEL_FILES, check_machine, check_models
-from weaklib.profile import DatasetTask, FileTask, Profile
+from weaklib.profile import Profile
+from weaklib.sections import DatasetTask, FileTask
 
 # The notebooks that ask the judge.
 ASK_THE_JUDGE = ("01_supervisor_size", "08_judge", "10_feedback_quality")

@@ -8,7 +8,8 @@ from pathlib import Path
 from weaklib import running
 from weaklib.files import local_folder
 from weaklib.parameters import RequestError
-from weaklib.profile import SWEEPS, GoldModel, Lora, Profile
+from weaklib.profile import SWEEPS, Profile
+from weaklib.sections import GoldModel, Lora
 
 # A model folder needs one of each.
 MODEL_FILES = {

@@ -15,7 +15,7 @@ from weaklib.metrics import (
     share_correct,
     share_difference,
 )
-from weaklib.profile import Judge
+from weaklib.sections import Judge
 from weaklib.statistics import LEVEL, correct_family, detectable
 from weaklib.verdicts import reliability
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from weaklib.judge import Question, ask, simulate
-from weaklib.profile import Judge
+from weaklib.sections import Judge
 from weaklib.stages.labels import pairs_of, write
 from weaklib.worlds import WORLDS
 
