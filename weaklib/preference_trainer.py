@@ -68,7 +68,7 @@ class PairTrainer(SharedSteps):
         (out / "pairs.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
     def _prepare_dataset(self, dataset, *_):
-        return dataset  # tokenised already
+        return dataset.to_list()  # tokenised already, and read row by row more than once
 
     def _get_train_sampler(self, dataset=None):
         rows = self.train_dataset if dataset is None else dataset

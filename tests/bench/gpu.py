@@ -375,7 +375,7 @@ class Bench:
 
         def ours():
             model = self.network(size, dtype=torch.bfloat16).eval()
-            return lambda: responses.generate(model, self.data.tokenizer, prompts, new, do_sample=True, top_k=0)
+            return lambda: responses.generate(model, self.data.tokenizer, prompts, new, temperature=1.0)
 
         rows = [{"prompt_ids": ids, "chosen_ids": [0] * new, "rejected_ids": []} for ids in prompts]
         flops = work(size, rows, "text", 1)[1]
