@@ -10,8 +10,9 @@ import pytest
 
 from weaklib import graph, parameters, stages
 from weaklib.__main__ import main
+from weaklib.amounts import WORLD_TOKENS
 from weaklib.annotations import parameter_count
-from weaklib.costs import GPUS, WORLD_TOKENS, Costs
+from weaklib.costs import GPUS, Costs
 from weaklib.parameters import load_profile, read_profile
 from weaklib.plan import as_text
 from weaklib.worlds import WORLDS

@@ -18,9 +18,9 @@ from math import nan
 import numpy as np
 
 from weaklib import architectures
+from weaklib.amounts import Amounts
 from weaklib.architectures import Architecture
 from weaklib.profile import Profile
-from weaklib.sections import DatasetTask
 from weaklib.stage import Stage
 
 GIB = 2**30
@@ -43,10 +43,6 @@ GPUS = {
     "h200": Gpu(989, 139, 4800),
 }
 
-# Mean tokens of a prompt and of a response with its end, measured with tokenizers of 1,200 tokens made from the worlds' own text.
-WORLD_TOKENS = {"dialogue": (23, 25), "summarisation": (44, 14)}
-# The share of weak labels with which the human agrees: [A] Sec. 4.
-MATCHED = 0.606
 # Of D_l, what weaklib.stages.temperature learns from; it scores the rest.
 KEPT_BY_TEMPERATURE = 0.8
 
@@ -96,7 +92,7 @@ class Costs:
 
     def __init__(self, profile: Profile, gpu: Gpu, utilisation: float = 0.4):
         self.hardware, self.utilisation, self.gpu = profile.hardware, utilisation, gpu
-        self.expected = profile.task.expected if isinstance(profile.task, DatasetTask) else None
+        self.amounts = Amounts(profile)
         self.float_bytes = 2 if profile.hardware.precision == "bfloat16" else 4
         self._known: dict[str, Cost] = {}
 
@@ -117,13 +113,13 @@ class Costs:
     # One rule a stage.
 
     def _cost_of_task(self, stage: Stage) -> Cost:
-        sizes, (prompt, response) = self._sizes(stage), self._texts(stage)
+        sizes, (prompt, response) = self.amounts.sizes(stage), self.amounts.texts(stage)
         pairs = sizes["pairs"] + sizes["proxy"]
         tokens = pairs * (prompt + 2 * response) + (sizes["demonstrations"] + sizes["corpus"]) * (prompt + response)
         return self._table(tokens)
 
     def _cost_of_split(self, stage: Stage) -> Cost:
-        return self._table(2 * self._sizes(_task_of(stage))["pairs"])
+        return self._table(2 * self.amounts.sizes(stage)["pairs"])
 
     def _cost_of_gold_pairs(self, stage: Stage) -> Cost:
         return self._labelled(stage)
@@ -135,23 +131,23 @@ class Costs:
         if "pretraining" not in stage.parameters:
             size = self._architecture(stage).parameters
             return Cost(_name(stage), size, disk_gib=size * self.float_bytes / GIB)
-        length = min(sum(self._texts(_task_of(stage))), stage.parameters["max_tokens"])
-        corpus = Sequences(self._sizes(_task_of(stage))["corpus"], length, length)
+        length = min(sum(self.amounts.texts(stage)), stage.parameters["max_tokens"])
+        corpus = Sequences(self.amounts.sizes(stage)["corpus"], length, length)
         return self._training(stage, stage.parameters["pretraining"], corpus, stage.parameters["max_tokens"])
 
     def _cost_of_sft(self, stage: Stage) -> Cost:
-        prompt, response = self._texts(stage)
+        prompt, response = self.amounts.texts(stage)
         labels = stage.inputs.get("labels")
-        count = self._pairs(labels) if labels else self._sizes(_task_of(stage))["demonstrations"]
+        count = self.amounts.pairs(labels) if labels else self.amounts.sizes(stage)["demonstrations"]
         shown = Sequences(count, prompt + response, response)
         return self._training(stage, stage.parameters["training"], shown, _longest(stage))
 
     def _cost_of_annotator(self, stage: Stage) -> Cost:
-        learned = self._of_pairs(stage, self._pairs(stage.inputs["labels"]), scored=False)
+        learned = self._of_pairs(stage, self.amounts.pairs(stage.inputs["labels"]), scored=False)
         return self._training(stage, stage.parameters["training"], learned, self._longest_pair(stage))
 
     def _cost_of_temperature(self, stage: Stage) -> Cost:
-        known = self._of_pairs(stage, self._pairs(stage.inputs["labels"]), scored=False)
+        known = self._of_pairs(stage, self.amounts.pairs(stage.inputs["labels"]), scored=False)
         trained = self._training(
             stage, stage.parameters["training"], known.times(KEPT_BY_TEMPERATURE), self._longest_pair(stage)
         )
@@ -169,23 +165,23 @@ class Costs:
         )
 
     def _cost_of_policy(self, stage: Stage) -> Cost:
-        learned = self._of_pairs(stage, self._pairs(stage))
+        learned = self._of_pairs(stage, self.amounts.pairs(stage))
         return self._training(stage, stage.parameters["training"], learned, self._longest_pair(stage))
 
     def _cost_of_reference(self, stage: Stage) -> Cost:
-        pairs = self._of_pairs(stage, self._sizes(_task_of(stage))["pairs"])
+        pairs = self._of_pairs(stage, self.amounts.sizes(stage)["pairs"])
         return self._scoring(stage, pairs, stage.parameters["batch_tokens"])
 
     def _cost_of_labels(self, stage: Stage) -> Cost:
         kept = self._labelled(stage)
         if "annotator" not in stage.inputs:
             return kept
-        scored = self._of_pairs(stage, self._pairs(stage), scored=stage.parameters["by"] == "implicit_reward")
+        scored = self._of_pairs(stage, self.amounts.pairs(stage), scored=stage.parameters["by"] == "implicit_reward")
         return self._scoring(stage, scored, stage.parameters["batch_tokens"], kept.disk_gib)
 
     def _cost_of_responses(self, stage: Stage) -> Cost:
-        prompt, response = self._sampled(stage)
-        count = self._prompts(stage)
+        prompt, response = self.amounts.sampled(stage)
+        count = self.amounts.prompts(stage)
         sampled = Sequences(count, prompt + response, response)
         network, budget = self._architecture(stage), stage.parameters["sampling"]["batch_tokens"]
         cache = 2 * network.keys * network.layers * self.float_bytes * max(budget, prompt + response)
@@ -208,13 +204,13 @@ class Costs:
         kept = self.of(responses).disk_gib
         if "world" in stage.parameters:
             return Cost(disk_gib=kept)
-        prompt, response = self._sampled(responses)
-        dialogues = Sequences(self._prompts(responses), prompt + response)
+        prompt, response = self.amounts.sampled(responses)
+        dialogues = Sequences(self.amounts.prompts(responses), prompt + response)
         return self._scoring(stage, dialogues, stage.parameters["batch_tokens"], kept)
 
     def _cost_of_kl(self, stage: Stage) -> Cost:
-        prompt, response = self._sampled(stage.inputs["responses"])
-        count = 2 * self._prompts(stage.inputs["responses"])  # by the policy and by its start
+        prompt, response = self.amounts.sampled(stage.inputs["responses"])
+        count = 2 * self.amounts.prompts(stage.inputs["responses"])  # by the policy and by its start
         return self._scoring(stage, self._pair(stage, count, prompt, response), stage.parameters["batch_tokens"])
 
     # What the rules are made of.
@@ -278,11 +274,11 @@ class Costs:
         return Cost(disk_gib=tokens * TEXT_BYTES / GIB)
 
     def _labelled(self, stage: Stage) -> Cost:
-        prompt, response = self._texts(stage)
-        return self._table(self._pairs(stage) * (prompt + 2 * response))
+        prompt, response = self.amounts.texts(stage)
+        return self._table(self.amounts.pairs(stage) * (prompt + 2 * response))
 
     def _of_pairs(self, stage: Stage, count: float, scored: bool = True) -> Sequences:
-        return self._pair(stage, count, *self._texts(stage), scored)
+        return self._pair(stage, count, *self.amounts.texts(stage), scored)
 
     def _pair(self, stage: Stage, count: float, prompt: float, response: float, scored: bool = True) -> Sequences:
         """``count`` pairs as :mod:`weaklib.pairs` lays them out; ``scored`` by their tokens' probabilities, not by a scalar head."""
@@ -309,57 +305,6 @@ class Costs:
         else:
             network = architectures.of_model(model)
         return network.with_scalar_head() if _has_scalar_head(stage) else network
-
-    def _sizes(self, task: Stage) -> dict[str, float]:
-        """How many pairs, pairs of the proxy's, demonstrations and texts to pre-train on a task has."""
-        p, names = task.parameters, ("pairs", "proxy", "demonstrations", "corpus")
-        if p["kind"] == "world":
-            return dict(zip(names, (p["pairs"], 0, p["demonstrations"], p["corpus"])))
-        if p["kind"] == "file":  # as many as the file has
-            return dict.fromkeys(names, nan)
-        total = min(self.expected.pairs, p.get("max_pairs") or self.expected.pairs)
-        pairs = total * (1 - p["demonstrations_share"] - p["proxy_share"])
-        shown = pairs if p["demonstrations"] == "chosen" else total * p["demonstrations_share"]
-        return dict(zip(names, (pairs, total * p["proxy_share"], shown, 2 * shown)))
-
-    def _prompts(self, responses: Stage) -> float:
-        return _task_of(responses).parameters.get(f"{responses.parameters['part']}_prompts", nan)
-
-    def _texts(self, stage: Stage) -> tuple[float, float]:
-        """Mean tokens of a prompt and of a response, after the limits of ``stage``."""
-        task = _task_of(stage).parameters
-        if task["kind"] == "world":
-            prompt, response = WORLD_TOKENS[task["name"]]
-        elif task["kind"] == "file":
-            return nan, nan
-        else:
-            prompt, response = self.expected.prompt_tokens, self.expected.response_tokens
-        limits = stage.parameters.get("limits") or {}
-        return (
-            min(prompt, limits.get("max_prompt_tokens", prompt)),
-            min(response, limits.get("max_response_tokens", response)),
-        )
-
-    def _sampled(self, responses: Stage) -> tuple[float, float]:
-        return self._texts(responses)[0], responses.parameters["sampling"]["max_new_tokens"]
-
-    def _pairs(self, stage: Stage) -> float:
-        """How many pairs a stage labels or learns from."""
-        p = stage.parameters
-        if stage.name == "policy":  # of those above a threshold, all: how many there are shows when they are labelled
-            return np.ceil(self._pairs(stage.inputs["labels"]) * p.get("top_percent", 100) / 100)
-        if stage.name == "gold_pairs":
-            return p["pairs"]
-        if "weak" in stage.inputs:
-            return self._pairs(stage.inputs["weak"]) * (MATCHED if p["by"] == "matched" else 1 - MATCHED)
-        if stage.inputs["task"].name == "gold_pairs":
-            return self._pairs(stage.inputs["task"])
-        sizes = self._sizes(_task_of(stage))
-        if p["part"] not in ("labeled", "unlabeled"):
-            return sizes["proxy" if p["part"] == "proxy" else "pairs"]
-        split = stage.inputs["split"].parameters
-        labeled = split["labeled_fraction"]
-        return sizes["pairs"] * (labeled if p["part"] == "labeled" else split.get("unlabeled_fraction") or 1 - labeled)
 
 
 def _forward(network: Architecture, sequences: Sequences) -> float:
@@ -406,13 +351,6 @@ def _has_scalar_head(stage: Stage) -> bool:
     while stage.name not in ("annotator", "temperature") and _MODEL.get(stage.name) in stage.inputs:
         stage = stage.inputs[_MODEL[stage.name]]
     return stage.name in ("annotator", "temperature")
-
-
-def _task_of(stage: Stage) -> Stage | None:
-    """The task at the root of ``stage``."""
-    if stage.name == "task":
-        return stage
-    return next(filter(None, map(_task_of, stage.inputs.values())), None)
 
 
 def _name(stage: Stage) -> str:
