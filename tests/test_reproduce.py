@@ -269,6 +269,10 @@ def test_plan_knows_what_is_stored_and_how_long_such_stages_take(place, cold):
         record["seconds"] for record in records if record["stage"] not in ("task", "base")
     )  # the labels take no time
     assert another_seed["seconds"] == pytest.approx(work, rel=0.5)
+    here, elsewhere = (plan(place, store, "beta=0.7", f"device={device}") for device in ("cpu", "cuda"))
+    assert here["guessed"] == 15 and here["unknown"] == 0  # the policies, and what they say
+    policies = [planned["by_stage"]["policy"]["seconds"] for planned in (here, elsewhere)]
+    assert policies[0] > policies[1] == 0, "a CPU's times are not a GPU's"
 
 
 def test_plan_in_words(place, cold):

@@ -37,7 +37,7 @@ def plan(profile: str, only: list[str], overrides: dict, gpu: str = "a100-80gb",
     """Counts of stages, seconds of work estimated from the stages that this store has timed, and what :mod:`weaklib.costs` says of
     them on one ``gpu`` of its table at ``utilisation`` of the rates.
 
-    In seconds a stage is ``timed`` when one of its shape (all but the seeds) is stored, ``guessed`` from others of its name,
+    In seconds a stage is ``timed`` when one of its shape (all but the seeds) is stored, ``guessed`` from others of its name and device,
     or ``unknown``, and then adds nothing. Costs that are not known, and sums with them, are None.
     """
     store, parameters = Store(store_folder()), load_profile(profile, overrides)
@@ -132,7 +132,7 @@ def as_text(planned: dict) -> str:
     )
     lines.append(
         f"about {planned['seconds'] / 60:.1f} minutes of work for one worker: {planned['timed']} stages timed here before, "
-        f"{planned['guessed']} guessed from others of their name, {planned['unknown']} unknown and left out"
+        f"{planned['guessed']} guessed from others of their name and device, {planned['unknown']} unknown and left out"
     )
     return "\n".join(lines)
 
@@ -184,13 +184,14 @@ def _estimates(store: Store, stages: list[Stage]) -> dict[str, tuple[str, float]
     by_shape, by_name = defaultdict(list), defaultdict(list)
     for record in store.records():
         by_shape[record["shape"]].append(record["seconds"])
-        by_name[record["stage"]].append(record["seconds"])
+        by_name[record["stage"], record["parameters"].get("device")].append(record["seconds"])
     estimates = {}
     for stage in stages:
+        like = stage.name, stage.parameters.get("device")
         if stage.shape in by_shape:
             estimates[stage.key] = ("timed", statistics.median(by_shape[stage.shape]))
-        elif stage.name in by_name:
-            estimates[stage.key] = ("guessed", statistics.median(by_name[stage.name]))
+        elif like in by_name:
+            estimates[stage.key] = ("guessed", statistics.median(by_name[like]))
         else:
             estimates[stage.key] = ("unknown", 0.0)
     return estimates
