@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from weaklib.claims import VERDICTS, ledger, load_claims, verdict
+from weaklib.papers import reported
 from weaklib.parameters import RequestError, load_profile
 from weaklib.paths import ROOT
 
@@ -127,6 +128,8 @@ def test_what_was_not_run_has_no_verdict(tmp_path, written):
     [
         ({"arm": "wek"}, "claim X1: arm: unknown arm 'wek'"),
         ({"baseline": "arm=humans"}, "claim X1: baseline: unknown arm 'humans'"),
+        ({"baseline": "weak=smalest"}, "claim X1: unknown baseline 'weak=smalest'"),
+        ({"where": {"pair": "third"}}, "claim X1: where: unknown pair 'third': first, second"),
         ({"metric": "accuracy"}, "claim X1: metric: unknown metric 'accuracy'"),
         ({"notebook": "15_more"}, "claim X1: unknown notebook '15_more'"),
         ({"direction": "beside"}, "claim X1: direction: "),
@@ -172,3 +175,79 @@ def test_every_committed_verdict_follows_from_its_interval():
         fails |= which & outside
     expected = np.select([low.isna(), holds, fails], ["not run", "holds", "fails"], "undecided")
     assert (rows["verdict"] == expected).all()
+
+
+def test_the_committed_ledger_is_what_the_committed_contrasts_say():
+    """Of today's claims and profile: whoever runs 14_claims alone in a fresh clone gets what is committed."""
+    committed = pd.read_csv(ROOT / "figures" / "sandbox" / "14_claims" / "claims.csv")
+    again = ledger(load_claims(), "sandbox", load_profile("sandbox"))
+    columns = ["id", "direction", "margin", "reported", "setting", "estimate", "ci_low", "ci_high", "verdict", "why"]
+    pd.testing.assert_frame_equal(again[columns], committed[columns], check_dtype=False)
+
+
+def test_a_run_before_a_parameter_was_there_had_its_default(tmp_path, written):
+    before = load_profile("smoke").model_dump()
+    del before["sft"]["lora"], before["dialogue"]
+    written(estimate(0.05), parameters=before)
+    assert judged(tmp_path)["verdict"] == "holds"
+
+
+def test_models_go_by_their_part_in_the_profile(tmp_path, written):
+    (weak, strong), (other, _) = load_profile("smoke").models.pairs
+    written(estimate(0.05, weak=weak, strong=strong), estimate(-0.05, weak=other, strong=strong))
+    assert judged(tmp_path, where={"pair": "first"})["estimate"] == pytest.approx(5)
+    assert judged(tmp_path, where={"weak": "first"})["estimate"] == pytest.approx(5)
+    assert (
+        judged(tmp_path, where={"pair": "second"})["verdict"] == "not run"
+    )  # the second pair has a student of its own
+    written(estimate(0.05, strong=load_profile("smoke").students[-1]), estimate(-0.05, strong="none"))
+    assert judged(tmp_path, where={"strong": "largest"})["estimate"] == pytest.approx(5)
+
+
+def test_a_verdict_says_what_the_data_know_of_its_reason(tmp_path, written):
+    def why(*more, **changes):
+        written(estimate(-0.05, task="both"), estimate(-0.05, task="other"), *more)
+        return judged(tmp_path, where={"task": "both"}, **changes)["why"]
+
+    def right(value, task):
+        return estimate(value, 0.01, metric="labels_right", arm="weak", task=task, strong=None)
+
+    worse = "the weak labels are right less often than the human's of the same pairs, by 8.0 points"
+    assert worse in why(right(-0.08, "both"), right(0.2, "other"))
+    assert "not shown to be right less often" in why(right(0.001, "both"), right(-0.2, "other"))
+    assert "labels" not in why(right(-0.2, "other"))
+    nothing = estimate(0.01, metric="gra_over_start", arm="human", baseline="sft", task="both")
+    assert "the baseline itself is not shown to beat its start (GRA 51.0%)" in why(nothing)
+    assert "the baseline" not in why(nothing | {"estimate": 0.1, "ci_low": 0.05})
+    written(estimate(-0.05, baseline="arm=weak"), right(-0.08, None))
+    assert "both learn from labels of the same annotator" in judged(tmp_path, baseline="arm=weak")["why"]
+    written(estimate(-0.05, task="mean"), right(-0.08, "both"), right(-0.02, "other"))
+    assert "by 2.0 to 8.0 points" in judged(tmp_path)["why"]
+
+
+# Where reported.csv has the two numbers of a claim about a row of [B]'s tables.
+_METHODS = {"cw": "CW-", "weak": "WS-", "arm=human_all": "human", "arm=weak": "WS-"}
+_DATA = {
+    "harmless": "HH-RLHF harmless",
+    "helpful": "HH-RLHF helpful",
+    "both kinds": "HH-RLHF",
+    "dialogue": "HH-RLHF",
+    "summarisation": "TL;DR",
+    "UFB": "UFB",
+    "mean of": "mean",
+}
+
+
+@pytest.mark.parametrize(
+    "claim", [c for c in load_claims() if c.source.startswith("Table")], ids=lambda claim: claim.id
+)
+def test_a_reported_difference_is_that_of_the_reported_numbers(claim):
+    rows = reported("B")
+    rows = rows[(rows["where"] == claim.source) & rows["pair"].str.startswith(claim.claim.split(",")[0])]
+    rows = rows[rows["data"] == next(data for word, data in _DATA.items() if word in claim.claim.split(":")[0])]
+    one, other = (
+        rows.loc[rows["method"].str.contains(_METHODS[name]), "value"].item() for name in (claim.arm, claim.baseline)
+    )
+    assert claim.reported == pytest.approx(float(one) - float(other))
+    expected = "near" if abs(claim.reported) < 1 else "above" if claim.reported > 0 else "below"
+    assert claim.direction == expected

@@ -287,8 +287,9 @@ def judged(position_bias: float, share: float, seeds=3, prompts=400) -> pd.DataF
     """Verdicts of the simulated judge on an arm whose response is better on ``share`` of the prompts."""
     rng = np.random.default_rng(0)
     gold = {f"p{i}": 2.0 if better else -2.0 for i, better in enumerate(rng.random(prompts) < share)}
+    setting = {"annotator.kind": "scalar_head", "arm": "cw", "weak": "w", "strong": "s"}
     rows = [
-        {"arm": "cw", "weak": "w", "strong": "s", "seed": seed, "prompt": prompt, "arm_first": first, "repeat": repeat}
+        setting | {"seed": seed, "prompt": prompt, "arm_first": first, "repeat": repeat}
         for seed in range(seeds)
         for prompt in gold
         for first in (True, False)
@@ -319,7 +320,15 @@ def test_a_better_arm_wins_whatever_the_bias():
 
 def test_reliability_by_hand():
     def row(prompt, arm_first, repeat, verdict, truth="first"):
-        setting = {"arm": "cw", "weak": "w", "strong": "s", "seed": 0, "prompt": prompt, "asked": prompt != "same"}
+        setting = {
+            "annotator.kind": "scalar_head",
+            "arm": "cw",
+            "weak": "w",
+            "strong": "s",
+            "seed": 0,
+            "prompt": prompt,
+            "asked": prompt != "same",
+        }
         return setting | {"arm_first": arm_first, "repeat": repeat, "verdict": verdict, "truth": truth}
 
     verdicts = pd.DataFrame(

@@ -2,10 +2,12 @@
 
 import shutil
 
+import pandas as pd
 import pytest
 
 from weaklib.__main__ import main
 from weaklib.paths import ROOT
+from weaklib.verify import MEASURED
 
 NAME = "sandbox/05_top_confidence/top_confidence.csv"
 ESTIMATES = len((ROOT / "figures" / NAME).read_text().splitlines()) - 1
@@ -43,6 +45,26 @@ def test_an_estimate_inside_its_committed_interval_is_verified(regenerated, caps
     code, printed = verify(regenerated, capsys)
     assert code == 0
     assert f"{ESTIMATES} of {ESTIMATES} estimates inside the committed intervals" in printed
+
+
+def test_rounding_alone_leads_no_file_out_of_its_intervals(regenerated, capsys):
+    for file in regenerated.glob("sandbox/*_*/*.csv"):
+        rows = pd.read_csv(file)
+        measured = [column for column in rows if column in MEASURED and rows[column].dtype.kind == "f"]
+        rows[measured] *= 1 + 1e-12
+        if "why" in rows:
+            rows["why"] += "."
+        rows.to_csv(file, index=False)
+    code, printed = verify(regenerated, capsys)
+    assert code == 0, printed
+    assert "the same bytes" not in printed
+
+
+def test_a_distance_outside_is_named(regenerated, capsys):
+    file = regenerated / "sandbox" / "07_gold_reward" / "kl.csv"
+    edit(file, lambda row: row.update(estimate_kl=str(float(row["ci_high_kl"]) + 0.01)))
+    code, printed = verify(regenerated, capsys)
+    assert code == 1 and "_kl: " in printed
 
 
 def test_an_estimate_outside_is_named(regenerated, capsys):

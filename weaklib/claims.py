@@ -4,7 +4,9 @@
 """
 
 import json
+import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +17,7 @@ from weaklib.graph import ARMS
 from weaklib.parameters import RequestError, notebook_path, read_yaml
 from weaklib.paths import NOTEBOOKS, figures_folder
 from weaklib.profile import Profile
+from weaklib.reasons import reasons
 from weaklib.sections import Section
 
 # What a contrast can be in, and its unit: shares are shown in points (hundredths), gold reward and correlations as they are.
@@ -23,12 +26,18 @@ METRICS = {
     "win_rate": "points",
     "judged_win_rate": "points",
     "agreement_with_human": "points",
+    "labels_right": "points",
     "right_where_they_differ": "points",
+    "judged_right_where_they_differ": "points",
     "self_agreement": "points",
     "gold_reward": "gold reward",
     "gain_over_sft": "gold reward",
     "rank_agreement": "correlation",
 }
+# What a baseline can be that is no arm (arm=NAME).
+BASELINES = ("chance", "human", "mismatched", "own gold reward", "sft", "weak=judge", "weak=smallest")
+# The profile's pairs of models, as claims name them.
+PAIRS = ("first", "second")
 VERDICTS = ("holds", "fails", "undecided", "not run")
 
 
@@ -41,11 +50,18 @@ def _known(kind: str, names) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _of_pairs(where: dict) -> dict:
+    if where.get("pair", "first") not in PAIRS:
+        raise ValueError(f"unknown pair {where['pair']!r}: {', '.join(PAIRS)}")
+    return where
+
+
 class Claim(Section):
     """One claim: ``arm`` against ``baseline`` in ``metric``, in the rows of the notebook's contrasts that ``where`` names.
 
     ``direction``: ``above`` or ``below`` 0, ``near`` 0 (by less than ``margin``), or ``not below`` (by ``margin`` or more). Margins and
-    ``reported`` differences are in the metric's unit (``METRICS``). Each row is judged by itself.
+    ``reported`` differences are in the metric's unit (``METRICS``). Each row is judged by itself. Models go by their part in the profile:
+    ``pair: first`` or ``second``, ``weak: first``, ``strong: largest``.
     """
 
     id: str
@@ -56,7 +72,7 @@ class Claim(Section):
     arm: Annotated[str, _known("arm", ARMS)]
     baseline: str
     metric: Annotated[str, _known("metric", METRICS)]
-    where: dict[str, str | float] = {}
+    where: Annotated[dict[str, str | float], AfterValidator(_of_pairs)] = {}
     direction: Literal["above", "below", "near", "not below"]
     margin: Annotated[float, Field(gt=0)] | None = None
     reported: float | None = None
@@ -88,6 +104,9 @@ def load_claims(path: Path = NOTEBOOKS / "claims.yaml") -> list[Claim]:
         arm = claim.baseline.removeprefix("arm=")
         if claim.baseline.startswith("arm=") and arm not in ARMS:
             raise RequestError(f"{path.name}: claim {name}: baseline: unknown arm {arm!r}: {', '.join(ARMS)}")
+        if not claim.baseline.startswith("arm=") and claim.baseline not in BASELINES:
+            known = ", ".join(("arm=NAME", *BASELINES))
+            raise RequestError(f"{path.name}: claim {name}: unknown baseline {claim.baseline!r}: {known}")
         if claim.notebook is not None:
             try:
                 notebook_path(claim.notebook)
@@ -117,23 +136,25 @@ def verdict(direction: str, low: float, high: float, margin: float = 0.0) -> str
     return "holds" if inside else "fails" if outside else "undecided"
 
 
-def ledger(claims: list[Claim], profile_name: str, profile: Profile) -> pd.DataFrame:
-    """A row for each claim and setting that it is about.
+def ledger(claims: list[Claim], profile_name: str, profile: Profile, overrides: dict | None = None) -> pd.DataFrame:
+    """A row for each claim and setting that it is about; ``profile`` has its ``overrides`` already.
 
     Returns:
         the claim's fields, ``setting``, ``estimate, ci_low, ci_high`` in the unit of its metric, ``n_seeds, n_prompts``, ``verdict``, and
         ``why``. A claim without data has one row, ``not run``.
     """
-    rows = [row for claim in claims for row in _rows(claim, profile_name, profile)]
+    run = _Run(profile_name, profile, overrides or {})
+    rows = [row for claim in claims for row in _rows(claim, run)]
     return pd.DataFrame(rows).reindex(columns=list(dict.fromkeys([*rows[0], *_MEASURED])))
 
 
 _MEASURED = ("setting", "estimate", "ci_low", "ci_high", "n_seeds", "n_prompts", "verdict", "why")
 
 
-def _rows(claim: Claim, profile_name: str, profile: Profile) -> Iterator[dict]:
+def _rows(claim: Claim, run: "_Run") -> Iterator[dict]:
     said = claim.model_dump(exclude={"where"}) | {"unit": METRICS[claim.metric]}
-    found = _find(claim, profile_name, profile)
+    contrasts = run.contrasts(claim.notebook) if claim.notebook else claim.note
+    found = contrasts if isinstance(contrasts, str) else _about(claim, run, contrasts)
     if isinstance(found, str):
         yield said | {"verdict": "not run", "why": found}
         return
@@ -143,8 +164,8 @@ def _rows(claim: Claim, profile_name: str, profile: Profile) -> Iterator[dict]:
         decided = verdict(claim.direction, low, high, claim.margin or 0.0)
         measured = {"estimate": estimate, "ci_low": low, "ci_high": high}
         measured |= {"n_seeds": row["n_seeds"], "n_prompts": row["n_prompts"]}
-        why = _why(claim, decided, form.format(estimate, low, high))
-        yield said | {"setting": _setting(row)} | measured | {"verdict": decided, "why": why}
+        why = [_where_it_lies(claim, decided, form.format(estimate, low, high)), *reasons(row, contrasts, decided)]
+        yield said | {"setting": _setting(row)} | measured | {"verdict": decided, "why": "; ".join(why)}
 
 
 def _setting(row: dict) -> str:
@@ -154,19 +175,59 @@ def _setting(row: dict) -> str:
     return f"{named}, {row['other']}" if pd.notna(row.get("other")) else named
 
 
-def _find(claim: Claim, profile_name: str, profile: Profile) -> pd.DataFrame | str:
-    """The rows of contrasts that a claim is about, or why there are none."""
-    if claim.notebook is None:
-        return claim.note
-    folder = figures_folder() / profile_name / claim.notebook
-    command = f"python -m weaklib reproduce --profile {profile_name} --only {claim.notebook}"
-    file = folder / "contrasts.csv"
-    if not file.is_file():
-        return f"{claim.notebook} has not been run: {command}"
-    if not _same_parameters(folder, profile):
-        return f"{claim.notebook} was run with other parameters: {command}"
-    rows = pd.read_csv(file, keep_default_na=True)
-    wanted = {"arm": claim.arm, "baseline": claim.baseline, "metric": claim.metric, **claim.where}
+@dataclass(frozen=True)
+class _Run:
+    """What notebooks have written of one profile and its overrides."""
+
+    profile_name: str
+    profile: Profile
+    overrides: dict
+
+    def contrasts(self, notebook: str) -> pd.DataFrame | str:
+        """Those of a notebook, or why there are none."""
+        folder = figures_folder() / self.profile_name / notebook
+        command = f"python -m weaklib reproduce --profile {self.profile_name} --only {notebook}"
+        if self.overrides:
+            command += " --set " + shlex.join(f"{key}={json.dumps(value)}" for key, value in self.overrides.items())
+        if not (folder / "contrasts.csv").is_file():
+            return f"{notebook} has not been run: {command}"
+        if not self._has_parameters_of(folder):
+            return f"{notebook} was run with other parameters: {command}"
+        return pd.read_csv(folder / "contrasts.csv")
+
+    def named(self, where: dict) -> dict | str:
+        """``where`` with the profile's own models: its ``first`` or ``second`` ``pair`` of them, its first ``weak`` one, its largest student."""
+        found, pairs = dict(where), self.profile.models.pairs
+        if pair := found.pop("pair", None):
+            number = PAIRS.index(pair)
+            if number >= len(pairs):
+                return "this profile has one pair of models"
+            found["weak"], found["strong"] = pairs[number]
+        if found.get("weak") == "first":
+            found["weak"] = pairs[0][0]
+        if found.get("strong") == "largest":
+            found["strong"] = self.profile.students[-1]
+        return found
+
+    def _has_parameters_of(self, folder: Path) -> bool:
+        """Whether what lies in a notebook's folder was made with these parameters; one that a profile has got since had its default."""
+        now = self.profile.model_dump(exclude={"notebooks"})
+        for record in sorted(folder.glob("*.json")):
+            try:
+                before = Profile.model_validate(json.loads(record.read_text(encoding="utf-8"))["parameters"])
+            except ValidationError:
+                return False
+            if before.model_dump(exclude={"notebooks"}) != now:
+                return False
+        return True
+
+
+def _about(claim: Claim, run: "_Run", contrasts: pd.DataFrame) -> pd.DataFrame | str:
+    """The rows that a claim is about, or why there are none."""
+    rows, where = contrasts, run.named(claim.where)
+    if isinstance(where, str):
+        return where
+    wanted = {"arm": claim.arm, "baseline": claim.baseline, "metric": claim.metric, **where}
     for column, value in wanted.items():
         if column not in rows:
             return f"{claim.notebook} has no column {column} in its contrasts"
@@ -183,26 +244,14 @@ def _find(claim: Claim, profile_name: str, profile: Profile) -> pd.DataFrame | s
     return rows
 
 
-def _same_parameters(folder: Path, profile: Profile) -> bool:
-    """Whether what lies in a notebook's folder was made with these parameters."""
-    now = json.loads(json.dumps(profile.model_dump(exclude={"notebooks"})))
-    for record in sorted(folder.glob("*.json")):
-        before = json.loads(record.read_text(encoding="utf-8"))["parameters"]
-        if {key: value for key, value in before.items() if key != "notebooks"} != now:
-            return False
-    return True
-
-
-def _why(claim: Claim, decided: str, interval: str) -> str:
+def _where_it_lies(claim: Claim, decided: str, interval: str) -> str:
     wanted = {
         "above": "above 0",
         "below": "below 0",
         "near": f"within {claim.margin} of 0",
         "not below": f"above −{claim.margin}",
     }[claim.direction]
-    how = {"holds": "lies wholly", "fails": "lies wholly outside", "undecided": "lies partly"}[decided]
-    return (
-        f"{interval} {METRICS[claim.metric]} {how} {wanted}"
-        if decided != "fails"
-        else f"{interval} {METRICS[claim.metric]}: no part of the interval is {wanted}"
-    )
+    if decided == "fails":
+        return f"{interval} {METRICS[claim.metric]}: no part of the interval is {wanted}"
+    how = {"holds": "lies wholly", "undecided": "lies partly"}[decided]
+    return f"{interval} {METRICS[claim.metric]} {how} {wanted}"

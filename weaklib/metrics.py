@@ -37,6 +37,13 @@ def gra(results: pd.DataFrame, by: list[str], length_controlled: bool = False) -
     return _summarise(_with_wins(results), by, "win", mean)
 
 
+def over_start(results: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """GRA less one half, as the ledger of claims reads it: above 0 the policy beats its start. Arguments as :func:`gra`."""
+    bounds = ["estimate", "ci_low", "ci_high"]
+    rows = gra(results, by).assign(metric="gra_over_start", baseline="sft")
+    return rows.assign(**{column: rows[column] - 0.5 for column in bounds})
+
+
 def paired_scores(
     results: pd.DataFrame, by: Sequence[str], baseline: str | dict, metric: str = "gra"
 ) -> tuple[pd.DataFrame, tuple[float, float]]:
@@ -175,7 +182,21 @@ def share_correct(labels: pd.DataFrame, by: list[str], correct: str) -> pd.DataF
 def share_difference(labels: pd.DataFrame, rule: pd.DataFrame, by: list[str], correct: str) -> pd.DataFrame:
     """How much more often ``labels`` are right than those of ``rule`` on the same pairs and seeds, one row a group."""
     both = labels.merge(rule[["seed", "pair", correct]], on=["seed", "pair"], how="left", suffixes=("", "_rule"))
-    both["difference"] = both[correct].astype(float) - both[f"{correct}_rule"].astype(float)
+    return _more_often(both, by, correct, f"{correct}_rule")
+
+
+def labels_against_human(labels: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """How much more often weak labels are right than the human's of the same pairs: what the ledger of claims explains verdicts by.
+
+    Args:
+        labels: ``annotations.weak_labels``; pairs of which nobody knows who is right are left out.
+    """
+    told = labels.dropna(subset=["truth", "human_truth"])
+    return _more_often(told, by, "truth", "human_truth").assign(metric="labels_right", arm="weak", baseline="arm=human")
+
+
+def _more_often(labels: pd.DataFrame, by: list[str], one: str, other: str) -> pd.DataFrame:
+    both = labels.assign(difference=labels[one].astype(float) - labels[other].astype(float))
 
     def mean(rows):
         return nested_mean([group["difference"].to_numpy() for _, group in rows.groupby("seed")], (-1, 1))

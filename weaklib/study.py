@@ -25,6 +25,9 @@ from weaklib.store import Store
 
 PACKAGES = (*LIBRARIES, "distributed", "matplotlib", "pandas", "papermill", "scipy", "seaborn")
 
+# Points of GRA on either side that the study's intervals aim at.
+AIM = 3.0
+
 
 @dataclass(frozen=True)
 class Run:
@@ -229,9 +232,18 @@ class Study:
         self.outputs += [*files, save_json(self._provenance(caption, files), folder / f"{name}.json")]
 
     def save_contrasts(self, contrasts: pd.DataFrame) -> None:
-        """Writes ``figures/PROFILE/NOTEBOOK/contrasts.csv``: what arms differ by (:func:`weaklib.contrasts`), for the ledger of claims."""
+        """Writes ``figures/PROFILE/NOTEBOOK/contrasts.csv``: what arms differ by (:func:`weaklib.contrasts`), for the ledger of claims.
+
+        Prints how small a difference in GRA they can decide.
+        """
         folder = figures_folder() / self.profile_name / self.notebook
         self.outputs.append(figures.save_csv(contrasts, folder, "contrasts"))
+        in_gra = contrasts[contrasts["metric"] == "gra"]
+        half = 50 * (in_gra["ci_high"] - in_gra["ci_low"])
+        print(
+            f"{len(half)} differences in GRA: {(half <= AIM).sum()} are known to ±{AIM:g} points or better, half of them to "
+            f"±{half.median():.1f}, the widest to ±{half.max():.1f}; smaller ones are not decided here"
+        )
 
     def reads(self, files: Iterable[Path]) -> None:
         """Counts data of other notebooks as used by this one: their hashes are part of its key and provenance."""

@@ -219,13 +219,14 @@ def judge_table(judged: pd.DataFrame, settings: Judge) -> pd.DataFrame:
 
 
 def win_rate_table(rates: pd.DataFrame) -> pd.DataFrame:
-    """Win rates as text: a line an arm and pair of models, a column each way of judging; what could not be judged is a dash."""
+    """Win rates as text: a line an arm, annotator and pair of models, a column each way of judging; what could not be judged is a dash."""
+    line = ["pair", "annotator.kind", "arm"]
     shown = rates.assign(pair=rates["weak"] + " → " + rates["strong"], arm=rates["arm"].map(ARM_NAMES))
     shown["text"] = percent(shown).mask(shown["estimate"].isna(), "–")
-    table = shown.pivot(index=["pair", "arm"], columns="by", values="text")[list(dict.fromkeys(rates["by"]))]
-    left_out = shown[shown["by"].str.endswith("both orders")].set_index(["pair", "arm"])["left_out"].astype(int)
+    table = shown.pivot(index=line, columns="by", values="text")[list(dict.fromkeys(rates["by"]))]
+    left_out = shown[shown["by"].str.endswith("both orders")].set_index(line)["left_out"].astype(int)
     table = table.assign(**{"prompts left out": left_out}).rename_axis(None, axis="columns").reset_index()
-    return table.rename(columns={"pair": "weak → strong"})
+    return table.rename(columns={"pair": "weak → strong"} | HEADINGS)
 
 
 def judge_findings(rates: pd.DataFrame, judged: pd.DataFrame, judge_name: str) -> list[str]:
@@ -240,7 +241,9 @@ def judge_findings(rates: pd.DataFrame, judged: pd.DataFrame, judge_name: str) -
                 verdict = (
                     f"is {'preferred' if row['ci_low'] > 0.5 else 'not preferred'} to human labels, win rate {text}%"
                 )
-        sentences.append(f"{row['weak']} → {row['strong']}: {ARM_NAMES[row['arm']]} {verdict}.")
+        sentences.append(
+            f"{row['weak']} → {row['strong']}, annotator {row['annotator.kind']}: {ARM_NAMES[row['arm']]} {verdict}."
+        )
     first, second = (
         rates.loc[rates["by"].str.endswith(f"arm {where}"), "estimate"].mean() for where in ("first", "second")
     )

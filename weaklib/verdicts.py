@@ -11,22 +11,22 @@ from weaklib.statistics import crossed_mean
 from weaklib.study import Study
 from weaklib.worlds import WORLDS
 
-PAIR = ["arm", "weak", "strong", "seed", "prompt"]
+PAIR = ["annotator.kind", "arm", "weak", "strong", "seed", "prompt"]
 
 
-def verdicts_on(study: Study, *names: str, baseline: str) -> pd.DataFrame:
+def verdicts_on(study: Study, *names: str, baseline: str, overrides: dict | None = None) -> pd.DataFrame:
     """The judge's verdicts on the responses of the named arms against those of ``baseline`` to the same prompts and seeds.
 
     Each pair is asked in both orders and ``judge.repeats`` times, of the first ``judge.prompts`` test prompts. Two responses that are
     the same text are a tie that nobody is asked about.
 
     Returns:
-        a row a question: ``arm, weak, strong, seed, prompt, arm_first, repeat, asked, verdict`` (``first``, ``second``, ``tie``, missing
+        a row a question: ``annotator.kind, arm, weak, strong, seed, prompt, arm_first, repeat, asked, verdict`` (``first``, ``second``, ``tie``, missing
         where the replies could not be read), ``requests, input_tokens, output_tokens``, and ``truth``, which of the two has
         the higher gold reward (missing where it is unknown).
     """
-    p = study.profile
-    runs = {(run.weak, run.strong, run.seed, run.arm): run for run in study.arms(*names, baseline)}
+    p = study.profile_with(overrides)
+    runs = {(run.weak, run.strong, run.seed, run.arm): run for run in study.arms(*names, baseline, overrides=overrides)}
     if not study.compute([run.rewards for run in runs.values()]):
         return pd.DataFrame()
     rows = []
@@ -37,7 +37,7 @@ def verdicts_on(study: Study, *names: str, baseline: str) -> pd.DataFrame:
             study.read(runs[weak, strong, seed, which].rewards, "rewards").head(p.judge.prompts)
             for which in (arm, baseline)
         )
-        setting = {"arm": arm, "weak": weak, "strong": strong, "seed": seed}
+        setting = {"annotator.kind": p.annotator.kind, "arm": arm, "weak": weak, "strong": strong, "seed": seed}
         for one, other in zip(ours.itertuples(), theirs.itertuples(), strict=True):
             truth = np.sign(one.gold_reward - other.gold_reward) if study.own_gold == "truth" else np.nan
             for arm_first, repeat in itertools.product((True, False), range(p.judge.repeats)):

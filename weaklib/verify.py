@@ -9,19 +9,20 @@ import pandas as pd
 from weaklib.parameters import RequestError, load_profile
 from weaklib.paths import ROOT, figures_folder
 
-# What a row of figure data measures; its other columns name it.
+# What a row of figure data measures, beside an estimate a distance from the start (…_kl); its other columns name it.
+_INTERVAL = ("estimate", "ci_low", "ci_high", "n_seeds", "n_prompts", "standard_error", "freedom")
 MEASURED = (
-    "estimate",
-    "ci_low",
-    "ci_high",
-    "n_seeds",
-    "n_prompts",
-    "standard_error",
-    "freedom",
+    *_INTERVAL,
+    *(f"{name}_kl" for name in _INTERVAL),
+    "left_out",
     "probability",
     "p_value",
     "p_holm",
+    "verdict",
+    "why",
 )
+# An interval may end at its estimate (a rank correlation of 1).
+_ROUNDING = 1e-9
 
 
 @dataclass
@@ -83,11 +84,12 @@ def _compare(name: str, committed: bytes) -> Comparison:
         if row not in new.index:
             result.absent.append(label)
             continue
-        estimate = new.loc[row, "estimate"]
-        unchanged = estimate == expected["estimate"] or (pd.isna(estimate) and pd.isna(expected["estimate"]))
-        if not unchanged and not expected["ci_low"] <= estimate <= expected["ci_high"]:
-            interval = f"{expected['estimate']:.4g} [{expected['ci_low']:.4g}, {expected['ci_high']:.4g}]"
-            result.outside.append(f"{label}: {estimate:.4g}, committed {interval}")
+        for what in ("", "_kl") if "estimate_kl" in old else ("",):
+            before, low, high = (expected[f"{name}{what}"] for name in _INTERVAL[:3])
+            estimate = new.loc[row, f"estimate{what}"]
+            unchanged = estimate == before or (pd.isna(estimate) and pd.isna(before))
+            if not unchanged and not low - _ROUNDING <= estimate <= high + _ROUNDING:
+                result.outside.append(f"{label}{what}: {estimate:.4g}, committed {before:.4g} [{low:.4g}, {high:.4g}]")
     return result
 
 
