@@ -83,6 +83,38 @@ def test_no_arm_is_missing(notebook):
     assert ARMS[notebook] <= found
 
 
+P = load_profile("sandbox")
+OF_A, OF_B = len(P.labeled_sixteenths), len(P.labeled_fractions)
+
+
+@pytest.mark.parametrize(
+    ("figure", "panel", "sweep", "settings"),
+    [
+        ("02_student_size/student_size", ["annotator.kind"], ["strong"], {len(P.students)}),
+        ("03_model_families/model_families", ["weak", "strong"], ["pair"], {1}),
+        ("04_labeled_split/labeled_split", ["design"], ["labeled_fraction"], {OF_A, OF_B}),
+        ("06_cw_po/cw_po", ["weak", "strong"], ["task", "objective"], {2 * len(P.objectives)}),
+        ("07_gold_reward/gold_reward", ["weak", "strong"], ["gold"], {1 + len(P.gold_models)}),
+        ("08_judge/judge", ["weak", "annotator.kind"], ["by"], {4}),
+        ("09_tasks/tasks", ["weak", "annotator.kind"], ["task"], {4}),
+        ("12_beta/beta", ["sweep"], ["metric", "value"], {3 * len(P.betas), 3 * len(P.epochs)}),
+        (
+            "13_label_noise/label_noise",
+            ["difference"],
+            ["human_noise", "labeled_fraction"],
+            {len(P.human_noises) * len(P.noise_fractions)},
+        ),
+    ],
+)
+def test_no_arm_is_missing_at_a_setting(figure, panel, sweep, settings):
+    """Within a panel every setting of the profile's sweep has the same arms."""
+    data = pd.read_csv(FOLDER / f"{figure}.csv")
+    for name, rows in data.groupby(panel):
+        arms = rows.groupby(sweep)["arm"].agg(lambda names: tuple(sorted(names)))
+        assert arms.nunique() == 1, f"{name}: {arms.to_dict()}"
+        assert len(arms) in settings, name
+
+
 @pytest.mark.parametrize("table", TABLES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_table_is_latex_in_form(table):
     text = table.read_text(encoding="utf-8")
