@@ -11,7 +11,7 @@ from weaklib import graph
 from weaklib.figures import ARM_NAMES, percent
 from weaklib.metrics import difference, gain
 from weaklib.profile import Profile
-from weaklib.statistics import Estimate, nested_mean
+from weaklib.statistics import COLUMNS, nested_mean
 from weaklib.study import Study
 
 PAIR = ["weak", "strong"]
@@ -248,7 +248,7 @@ def _summarise(
         sizes = group.groupby(cells).size()
         if len(sizes) == count and sizes.min() >= 2:
             found.append(dict(zip(by, name)) | dataclasses.asdict(estimate(group)))
-    return pd.DataFrame(found, columns=[*by, *(field.name for field in dataclasses.fields(Estimate))])
+    return pd.DataFrame(found, columns=[*by, *COLUMNS])
 
 
 def _with_text(rows: pd.DataFrame, sign: str = "") -> zip:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from weaklib.statistics import LEVEL, Estimate, correct_family, crossed_mean, mean_of_seeds, nested_mean
+from weaklib.statistics import COLUMNS, LEVEL, Estimate, correct_family, crossed_mean, mean_of_seeds, nested_mean
 
 
 def wins(reward, reference) -> np.ndarray:
@@ -262,7 +262,7 @@ def _summarise(rows: pd.DataFrame, by: Sequence[str], value: str, estimate) -> p
         raise ValueError(f"{value} is missing in {rows[value].isna().sum()} of {len(rows)} rows")
     groups = rows.groupby(list(by), dropna=False, sort=False)
     found = [dict(zip(by, name)) | dataclasses.asdict(estimate(group)) for name, group in groups]
-    return pd.DataFrame(found, columns=[*by, *(field.name for field in dataclasses.fields(Estimate))])
+    return pd.DataFrame(found, columns=[*by, *COLUMNS])
 
 
 def _with_wins(results: pd.DataFrame) -> pd.DataFrame:

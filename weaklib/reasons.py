@@ -3,10 +3,7 @@
 import pandas as pd
 
 from weaklib.graph import ARMS
-
-# What a row measures; with arm, baseline and metric taken away, its other columns name its setting.
-_MEASURED = ("estimate", "ci_low", "ci_high", "n_seeds", "n_prompts", "standard_error", "freedom", "p_value", "p_holm")
-_WHOSE = ("arm", "baseline", "metric")
+from weaklib.statistics import MEASURED
 
 
 def reasons(row: dict, rows: pd.DataFrame, decided: str) -> list[str]:
@@ -51,7 +48,7 @@ def _weak(arm: str) -> bool:
 
 def _like(row: dict, rows: pd.DataFrame) -> pd.DataFrame:
     """The ``rows`` of the row's setting; of a mean, those that it goes over."""
-    for column in rows.columns.difference([*_MEASURED, *_WHOSE]):
+    for column in rows.columns.difference([*MEASURED, "arm", "baseline", "metric"]):
         wanted = row.get(column)
         if pd.notna(wanted) and wanted != "mean":
             rows = rows[rows[column].isna() | (rows[column].astype(str) == str(wanted))]

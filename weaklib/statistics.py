@@ -29,6 +29,11 @@ class Estimate:
     freedom: float  # degrees of freedom of the t distribution behind the interval
 
 
+# Columns of tables of estimates; their other columns name a row.
+COLUMNS = tuple(field.name for field in dataclasses.fields(Estimate))
+MEASURED = (*COLUMNS, "p_value", "p_holm")
+
+
 def crossed_mean(scores: np.ndarray, bounds: tuple[float, float]) -> Estimate:
     """Mean of ``scores`` (seeds × prompts) with a two-way random-effects interval.
 

@@ -6,18 +6,16 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from weaklib import statistics
 from weaklib.parameters import RequestError, load_profile
 from weaklib.paths import ROOT, figures_folder
 
 # What a row of figure data measures, beside an estimate a distance from the start (…_kl); its other columns name it.
-_INTERVAL = ("estimate", "ci_low", "ci_high", "n_seeds", "n_prompts", "standard_error", "freedom")
 MEASURED = (
-    *_INTERVAL,
-    *(f"{name}_kl" for name in _INTERVAL),
+    *statistics.MEASURED,
+    *(f"{name}_kl" for name in statistics.COLUMNS),
     "left_out",
     "probability",
-    "p_value",
-    "p_holm",
     "verdict",
     "why",
 )
@@ -85,7 +83,7 @@ def _compare(name: str, committed: bytes) -> Comparison:
             result.absent.append(label)
             continue
         for what in ("", "_kl") if "estimate_kl" in old else ("",):
-            before, low, high = (expected[f"{name}{what}"] for name in _INTERVAL[:3])
+            before, low, high = (expected[f"{name}{what}"] for name in ("estimate", "ci_low", "ci_high"))
             estimate = new.loc[row, f"estimate{what}"]
             unchanged = estimate == before or (pd.isna(estimate) and pd.isna(before))
             if not unchanged and not low - _ROUNDING <= estimate <= high + _ROUNDING:
