@@ -104,7 +104,7 @@ def _execute(notebook: Path, folder: Path, profile: str, overrides: dict, termin
             progress_bar=False,
             stdout_file=terminal,
             coalesce_streams=True,  # a progress bar is one line of the stored notebook, not hundreds
-            extra_arguments=["--log-level=ERROR"],  # the kernel's own chatter
+            extra_arguments=["--log-level=CRITICAL"],  # the kernel's own chatter
         )
     except PapermillExecutionError as error:
         if error.ename == "RequestError":
