@@ -215,6 +215,11 @@ def test_a_verdict_says_what_the_data_know_of_its_reason(tmp_path, written):
     worse = "the weak labels are right less often than the human's of the same pairs, by 8.0 points"
     assert worse in why(right(-0.08, "both"), right(0.2, "other"))
     assert "not shown to be right less often" in why(right(0.001, "both"), right(-0.2, "other"))
+    written(estimate(-0.05, task="mean"), right(-0.08, "both"), right(0.02, "other"))
+    assert "less often than the human's in 1 of 2 settings (-8.0 to +2.0 points)" in judged(tmp_path)["why"]
+    differ = estimate(-0.06, metric="right_where_they_differ", arm="weak", baseline="human")
+    written(estimate(-0.05, arm="mismatched", baseline="sft"), differ)
+    assert "of these labels 44.0% are right" in judged(tmp_path, arm="mismatched", baseline="sft")["why"]
     assert "labels" not in why(right(-0.2, "other"))
     nothing = estimate(0.01, metric="gra_over_start", arm="human", baseline="sft", task="both")
     assert "the baseline itself is not shown to beat its start (GRA 51.0%)" in why(nothing)

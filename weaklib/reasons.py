@@ -12,6 +12,7 @@ def reasons(row: dict, rows: pd.DataFrame, decided: str) -> list[str]:
     - A baseline that is not shown to beat its own start teaches nothing that an arm could miss: said of every verdict.
     - A claim about weak labels that fails against human ones: whether the weak labels are right less often.
     - One against other weak labels: that both learn from the same ones.
+    - One about mismatched labels: how many of them are right.
     """
     baseline = str(row["baseline"]).removeprefix("arm=")
     found = []
@@ -22,24 +23,29 @@ def reasons(row: dict, rows: pd.DataFrame, decided: str) -> list[str]:
         found.append(
             f"the baseline itself is not shown to beat its start{where} (GRA {_span(50 + 100 * unshown['estimate'])}%)"
         )
-    if decided != "fails" or not _weak(row["arm"]):
+    if decided != "fails":
         return found
-    if _weak(baseline):
+    if row["arm"] == "mismatched":
+        right = _like(row, rows[rows["metric"] == "right_where_they_differ"])
+        found += [f"of these labels {_span(50 + 100 * right['estimate'])}% are right"] * bool(len(right))
+    elif _weak(row["arm"]) and _weak(baseline):
         found.append(
             "both learn from labels of the same annotator, so it is how they are weighted or chosen that costs"
         )
-    elif baseline.startswith("human"):
+    elif _weak(row["arm"]) and baseline.startswith("human"):
         labels = _like(row, rows[rows["metric"] == "labels_right"])
-        worse = labels[labels["ci_high"] < 0]
-        if len(labels) and len(worse) == len(labels):
-            found.append(
-                f"the weak labels are right less often than the human's of the same pairs, by {_span(-100 * worse['estimate'])} points"
-            )
-        elif len(labels):
-            found.append(
-                f"the weak labels are not shown to be right less often than the human's of the same pairs ({_span(100 * labels['estimate'], '+')} points), so their number of errors does not explain it"
-            )
+        found += [_less_often(labels)] * bool(len(labels))
     return found
+
+
+def _less_often(labels: pd.DataFrame) -> str:
+    less = labels[labels["ci_high"] < 0]
+    if len(less) == len(labels):
+        return f"the weak labels are right less often than the human's of the same pairs, by {_span(-100 * less['estimate'])} points"
+    difference = f"({_span(100 * labels['estimate'], '+')} points)"
+    if len(less):
+        return f"the weak labels are right less often than the human's in {len(less)} of {len(labels)} settings {difference}"
+    return f"the weak labels are not shown to be right less often than the human's {difference}: the number of errors does not explain it"
 
 
 def _weak(arm: str) -> bool:
