@@ -1,6 +1,7 @@
 """Stages on the GPUs of a cluster: one a GPU, others beside; shown with GPUs that workers only pretend to have."""
 
 import json
+from itertools import combinations
 
 import pytest
 from distributed import Client, LocalCluster
@@ -49,6 +50,7 @@ def timed(tmp_path, monkeypatch):
 
 def _find_stages_in(paths):
     import weaklib.stages
+    import weaklib.store  # noqa: F401  (what the first stage would wait for: workers are to start at the same time)
 
     weaklib.stages.__path__ = paths
 
@@ -71,7 +73,7 @@ def test_our_cluster_has_a_worker_for_each_gpu(timed, monkeypatch):
     assert len({said["worker"] for said in on_gpu}) == 2
     for said in on_gpu:
         assert not any(overlap(said, o) for o in on_gpu if o is not said and o["worker"] == said["worker"])
-    assert overlap(*sorted(on_gpu, key=lambda said: said["started"])[:2])
+    assert any(overlap(one, other) for one, other in combinations(on_gpu, 2))
 
 
 def test_a_cluster_without_gpus_is_one_line(timed, tmp_path):
