@@ -3,7 +3,8 @@
 The first is the sum of timed stages of the store at hand (run ``make reproduce`` before). The second is *estimated* from the same
 timed stages: every arm, seed and setting is trained and scored by itself from its base models, each notebook alone, with TRL's trainers at the ratios
 of ``tests/bench/speed.json``; base models alone are made once a notebook. Also measured: one worker against two on a small part of the study,
-and the floor of notebook 05, the time that the matrix products of its models alone take. Writes ``tests/bench/study.json``.
+the floor of notebook 05, the time that the matrix products of its models alone take, and whole commands: all of the sandbox from the store at hand,
+all of ``smoke`` from an empty one. Writes ``tests/bench/study.json``.
 """
 
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from cold import cold_seconds
+from cold import cold_seconds, timed
 
 from weaklib import pairs
 from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
@@ -199,12 +200,27 @@ def one_worker_against_two() -> dict:
     }
 
 
+def whole(store: Store, shared: dict) -> dict:
+    """All notebooks of a profile by one command, with the stages that it ran and those that it found stored.
+
+    A cold run of the sandbox takes more than an hour: it is what its stages took, shared by two workers, and a warm run.
+    """
+    warm, smoke = timed("sandbox", store=store.root), timed("smoke")
+    asked = upstream(s for name in load_profile("smoke").notebooks for s in stages_asked_for(name, "smoke", {}))
+    return {
+        "sandbox_cold_seconds_estimated": round(shared["shared_seconds"] / 2 + warm["seconds"], 1),
+        "sandbox_warm": warm | {"stages_reused": shared["stages_run"] - warm["stages_run"]},
+        "smoke_cold": smoke | {"stages_reused": len(asked) - smoke["stages_run"]},
+    }
+
+
 def main() -> None:
     os.chdir(ROOT)
     store = Store(store_folder())
     record = {"date": date.today().isoformat(), "machine": json.loads((HERE / "speed.json").read_text())["machine"]}
+    record |= {"sharing": shared_and_naive("sandbox", store)}
     record |= {
-        "sharing": shared_and_naive("sandbox", store),
+        "whole": whole(store, record["sharing"]),
         "floor": floor("05_top_confidence", "sandbox", store),
         "workers": one_worker_against_two(),
     }
