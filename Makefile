@@ -47,7 +47,7 @@ coverage: setup
 bench: setup
 	$(PYTHON) tests/bench/speed.py
 
-# What sharing stages saves, two workers against one, and the floor; needs the sandbox's store (tests/bench/study.json).
+# What sharing stages saves, two workers against one, the floor, and whole commands; needs the sandbox's store (tests/bench/study.json).
 bench-study: setup
 	$(PYTHON) tests/bench/study.py
 
