@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from weaklib import graph, running
-from weaklib.parameters import load_profile
-from weaklib.store import Store
+from weaklib.arms import graph
+from weaklib.arms import running
+from weaklib.study.parameters import load_profile
+from weaklib.arms.store import Store
 
 # One weak→strong pair and one seed of the smoke profile: the smallest study that is whole.
 ONE_PAIR = {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}

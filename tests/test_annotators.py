@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from weaklib import graph
-from weaklib.language_models import load_causal_lm, load_tokenizer
-from weaklib.parameters import load_profile
-from weaklib.stage import upstream
-from weaklib.stages.judge_labels import examples_of
+from weaklib.arms import graph
+from weaklib.training.language_models import load_causal_lm, load_tokenizer
+from weaklib.study.parameters import load_profile
+from weaklib.arms.stage import upstream
+from weaklib.supervisors.judge_labels import examples_of
 
 ONE_PAIR = {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from weaklib import pairs
+from weaklib.training import pairs
 from weaklib.architectures import DEFAULTS, UNKNOWN, architecture, of_model, published
-from weaklib.parameters import load_profile
+from weaklib.study.parameters import load_profile
 
 # What the models' cards and papers call them, in billions.
 NAMED = {

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from weaklib import graph
-from weaklib.language_models import load_causal_lm, load_tokenizer
-from weaklib.parameters import load_profile
-from weaklib.stages.temperature import fit
+from weaklib.arms import graph
+from weaklib.training.language_models import load_causal_lm, load_tokenizer
+from weaklib.study.parameters import load_profile
+from weaklib.supervisors.temperature import fit
 
 ONE_PAIR = {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from weaklib.paths import PARAMS
+from weaklib.arms.folders import PARAMS
 
 HH = {"chosen": "\n\nHuman: Hello {}\n\nAssistant: Gladly.", "rejected": "\n\nHuman: Hello {}\n\nAssistant: No."}
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from weaklib.paths import ROOT
+from weaklib.arms.folders import ROOT
 
 BENCH = ROOT / "tests" / "bench" / "gpu.py"
 NUMBERS = ("seconds", "a_second", "tokens_a_second", "tflops", "share_of_matrix_rate")

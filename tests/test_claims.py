@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from weaklib.claims import VERDICTS, ledger, load_claims, verdict
-from weaklib.papers import reported
-from weaklib.parameters import RequestError, load_profile
-from weaklib.paths import ROOT
+from weaklib.reproduce.ledger import VERDICTS, ledger, load_claims, verdict
+from weaklib.study.papers import reported
+from weaklib.study.parameters import RequestError, load_profile
+from weaklib.arms.folders import ROOT
 
 ROW = {"arm": "cw", "baseline": "arm=human", "metric": "gra", "weak": "opt-tiny", "strong": "opt-small"}
 CLAIM = {

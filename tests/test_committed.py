@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from weaklib.files import sha256
-from weaklib.parameters import load_profile
-from weaklib.paths import ROOT
+from weaklib.data.files import sha256
+from weaklib.study.parameters import load_profile
+from weaklib.arms.folders import ROOT
 
 FOLDER = ROOT / "figures" / "sandbox"
 FIGURES = sorted(path.with_suffix("") for path in FOLDER.glob("[01]*/*.json"))

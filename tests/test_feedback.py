@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from weaklib import feedback
+from weaklib.study import feedback
 
 
 def labels(match: list[list[bool]], **columns) -> pd.DataFrame:

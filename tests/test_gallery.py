@@ -13,11 +13,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from weaklib import citation, figures, gallery, running
+from weaklib.reproduce import cite as citation
+from weaklib.figures import figures
+from weaklib.reproduce import gallery
+from weaklib.arms import running
 from weaklib.__main__ import main
-from weaklib.files import save_json, sha256
-from weaklib.paths import NOTEBOOKS, ROOT
-from weaklib.reproduce import reproduce
+from weaklib.data.files import save_json, sha256
+from weaklib.arms.folders import NOTEBOOKS, ROOT
+from weaklib.reproduce.run import reproduce
 
 HARD = r"Gain of 10% in D_u & R*, β → 0.5, a {brace, #1 for $2, ~x^2, C:\new, <5>. After [A], Fig. 5."
 KEY = "0bc12390723efaedbda70562"
@@ -139,7 +142,7 @@ def no_notebooks(folder, monkeypatch):
     monkeypatch.setenv("WEAKLIB_RUNS", str(folder.parent / "runs"))
     monkeypatch.setenv(running.SCHEDULER, "")
     monkeypatch.setattr(running, "cluster", lambda *_, **__: contextlib.nullcontext("none"))
-    monkeypatch.setattr("weaklib.reproduce._execute", lambda *asked: {})
+    monkeypatch.setattr("weaklib.reproduce.run._execute", lambda *asked: {})
     return folder.parent / "runs" / "smoke" / "manifest.json"
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_reproduce import NOTEBOOK, command, place  # noqa: F401 (place is a fixture)
 
-from weaklib.worlds import dialogue as world
+from weaklib.data.world import dialogue as world
 
 ROWS = 140
 TINY = "{model_type: opt, hidden_size: 16, word_embed_proj_dim: 16, ffn_dim: 32, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 400, dropout: 0.0}"

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from weaklib import judge
-from weaklib.judge import JudgeFailed, Question, ask, probe, simulate, verdict_of
-from weaklib.parameters import RequestError, load_profile
-from weaklib.sections import Judge
-from weaklib.verdicts import reliability, win_rates
+from weaklib.supervisors import judge
+from weaklib.supervisors.judge import JudgeFailed, Question, ask, probe, simulate, verdict_of
+from weaklib.study.parameters import RequestError, load_profile
+from weaklib.study.sections import Judge
+from weaklib.study.verdicts import reliability, win_rates
 
 READABLE = '{"better": "1"}'
 
@@ -182,7 +182,7 @@ def test_a_stopped_run_goes_on_where_it_was(serve, tmp_path):
 
     server = serve(script)
     program = (
-        "import json, sys; from pathlib import Path; from weaklib.judge import Question, ask; from weaklib.sections import Judge\n"
+        "import json, sys; from pathlib import Path; from weaklib.supervisors.judge import Question, ask; from weaklib.study.sections import Judge\n"
         "settings = Judge(**json.loads(sys.argv[1]))\n"
         "ask(settings, [Question(f'prompt {i}', f'one {i}', f'two {i}') for i in range(30)], Path(sys.argv[2]))"
     )
@@ -359,7 +359,7 @@ def chat_model(tmp_path_factory):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from weaklib.stages.base import train_tokenizer
+    from weaklib.training.base import train_tokenizer
 
     folder = tmp_path_factory.mktemp("chat")
     tokenizer = train_tokenizer(["What is better, one or two? Answer 1 or 2."] * 5, 300)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from weaklib import graph, launched
-from weaklib.parameters import load_profile
-from weaklib.stage import Stage
+from weaklib.arms import graph
+from weaklib import launched
+from weaklib.study.parameters import load_profile
+from weaklib.arms.stage import Stage
 
 LIMITS = {"max_prompt_tokens": 64, "max_response_tokens": 24}
 

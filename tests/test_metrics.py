@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from weaklib.metrics import (
+from weaklib.evaluation.metrics import (
     agreement_across_seeds,
     calibration_error,
     difference,
@@ -19,7 +19,7 @@ from weaklib.metrics import (
     win_rate,
     wins,
 )
-from weaklib.statistics import correct_family, crossed_mean, detectable, nested_mean, pooled
+from weaklib.evaluation.intervals import correct_family, crossed_mean, detectable, nested_mean, pooled
 
 
 def results(**arms) -> pd.DataFrame:
@@ -175,7 +175,7 @@ def test_intervals_cover():
     """A short form of ``make coverage``; it fails if the seeds are ignored (all prompts of all seeds as one sample)."""
     import sys
 
-    from weaklib.paths import ROOT
+    from weaklib.arms.folders import ROOT
 
     sys.path.insert(0, str(ROOT / "tests" / "bench"))
     from coverage import coverage, random_effects
@@ -190,7 +190,7 @@ def test_intervals_cover():
 
 
 def test_the_kept_simulation_covers_in_every_cell():
-    from weaklib.paths import ROOT
+    from weaklib.arms.folders import ROOT
 
     table = pd.read_csv(ROOT / "tests" / "bench" / "coverage.csv")
     chosen = table[table["method"] == "random effects"]

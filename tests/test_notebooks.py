@@ -8,9 +8,9 @@ import sys
 import nbformat
 import pytest
 
-from weaklib.parameters import load_profile
-from weaklib.paths import NOTEBOOKS, ROOT
-from weaklib.plan import stages_asked_for
+from weaklib.study.parameters import load_profile
+from weaklib.arms.folders import NOTEBOOKS, ROOT
+from weaklib.reproduce.plan import stages_asked_for
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 

@@ -10,8 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from weaklib import language_models, pairs, training
-from weaklib.losses import preference_loss
+from weaklib.training import language_models
+from weaklib.training import pairs
+from weaklib.training import trainers as training
+from weaklib.training.losses import preference_loss
 
 VOCABULARY, PAD, LONGEST = 97, 0, 24
 CONFIGURATIONS = {

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weaklib import graph, parameters, stages
+from weaklib.arms import graph
+from weaklib.study import parameters
+from weaklib import stages
 from weaklib.__main__ import main
 from weaklib.amounts import WORLD_TOKENS
-from weaklib.annotations import parameter_count
+from weaklib.study.annotations import parameter_count
 from weaklib.costs import GPUS, Costs
-from weaklib.parameters import load_profile, read_profile
-from weaklib.plan import as_text
-from weaklib.worlds import WORLDS
+from weaklib.study.parameters import load_profile, read_profile
+from weaklib.reproduce.plan import as_text
+from weaklib.data.world import WORLDS
 
 NOTEBOOKS = ["02_student_size", "05_top_confidence", "06_cw_po"]
 OPT, LARGE = "facebook/opt-125m", "facebook/opt-13b"
@@ -139,7 +141,7 @@ def test_decoding_takes_as_long_as_reading_the_weights_and_the_cache(real):
 OFFLINE = """
 import socket, sys
 from pathlib import Path
-from weaklib import parameters
+from weaklib.study import parameters
 from weaklib.__main__ import main
 
 def connect(*_):
@@ -226,7 +228,7 @@ def test_parameters_are_those_of_a_model_made_here(made, smoke):
 
 @pytest.mark.parametrize("name", WORLD_TOKENS)
 def test_tokens_of_the_worlds(name):
-    from weaklib.stages.base import train_tokenizer
+    from weaklib.training.base import train_tokenizer
 
     rng = np.random.default_rng(1)
     prompts = list(WORLDS[name].sample_prompts(rng, 500, "both"))

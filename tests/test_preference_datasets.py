@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from weaklib import graph, preference_datasets, preflight
-from weaklib.parameters import RequestError, load_profile
-from weaklib.stages.base import train_tokenizer
-from weaklib.store import Store
+from weaklib.arms import graph
+from weaklib.data import preference_datasets
+from weaklib.study import checks as preflight
+from weaklib.study.parameters import RequestError, load_profile
+from weaklib.training.base import train_tokenizer
+from weaklib.arms.store import Store
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 TRAIN, TEST = 40, 15
@@ -387,9 +389,10 @@ def offline(home, tmp, task, *command, **more):
 RUN = """
 import sys
 from pathlib import Path
-from weaklib import graph, preflight
-from weaklib.parameters import load_profile, parse_value
-from weaklib.store import Store
+from weaklib.arms import graph
+from weaklib.study import checks as preflight
+from weaklib.study.parameters import load_profile, parse_value
+from weaklib.arms.store import Store
 profile = load_profile("hh-file", {"task": parse_value(sys.argv[1].removeprefix("task="))})
 preflight.check(profile, [], [])
 store, stage = Store(Path("store")), graph.task(profile)
@@ -453,7 +456,7 @@ class NoSuchRevision(BaseHTTPRequestHandler):
 
 def test_a_revision_that_does_not_exist_is_one_line(tmp_path):
     code = """
-from weaklib import preference_datasets
+from weaklib.data import preference_datasets
 try:
     preference_datasets.locate("hh-rlhf", ["harmless-base"], "Anthropic/hh-rlhf", "%s")
 except preference_datasets.BadFile as error:

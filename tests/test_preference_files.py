@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from weaklib.preference_files import BadFile, read_pairs
+from weaklib.data.preference_files import BadFile, read_pairs
 
 HH = {
     "chosen": "\n\nHuman: Hello\n\nAssistant: Hi.\n\nHuman: How?\n\nAssistant: Gladly.",

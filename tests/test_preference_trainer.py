@@ -7,13 +7,13 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
-from weaklib import graph
-from weaklib.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
-from weaklib.parameters import load_profile
-from weaklib.preference_trainer import BradleyTerryTrainer, BucketSampler, WeightedDPOTrainer
-from weaklib.stages.policy import weigh
-from weaklib.text_trainer import TextTrainer
-from weaklib.training import trainer_settings
+from weaklib.arms import graph
+from weaklib.training.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
+from weaklib.study.parameters import load_profile
+from weaklib.training.pair_trainer import BradleyTerryTrainer, BucketSampler, WeightedDPOTrainer
+from weaklib.training.policy import weigh
+from weaklib.training.text_trainer import TextTrainer
+from weaklib.training.trainers import trainer_settings
 
 TRL_NAMES = {"dpo": "sigmoid", "ipo": "ipo", "rdpo": "robust"}
 PAIRS = 8

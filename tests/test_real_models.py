@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from weaklib.stages.base import train_tokenizer
+from weaklib.training.base import train_tokenizer
 
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 256}
 SIZES |= {"hidden_size": 16, "intermediate_size": 32}

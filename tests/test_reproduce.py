@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from weaklib.files import sha256
-from weaklib.parameters import load_profile
-from weaklib.paths import ROOT
+from weaklib.data.files import sha256
+from weaklib.study.parameters import load_profile
+from weaklib.arms.folders import ROOT
 
 NOTEBOOK = "05_top_confidence"
 SMALL = ["seeds=[0]", "models.weak=opt-tiny", "models.strong=opt-small", "top_percents=[50, 100]"]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from weaklib.dialogue import messages
-from weaklib.reward_models import rewards
-from weaklib.stages.base import train_tokenizer
+from weaklib.data.dialogue import messages
+from weaklib.evaluation.reward_models import rewards
+from weaklib.training.base import train_tokenizer
 
 PROMPTS = [
     f"\n\nHuman: {question}\n\nAssistant:"

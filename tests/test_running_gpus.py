@@ -7,10 +7,11 @@ import pytest
 from distributed import Client, LocalCluster
 
 import weaklib.stages
-from weaklib import gpus, running
-from weaklib.parameters import RequestError
-from weaklib.stage import Stage
-from weaklib.store import Store
+from weaklib.arms import gpus
+from weaklib.arms import running
+from weaklib.study.parameters import RequestError
+from weaklib.arms.stage import Stage
+from weaklib.arms.store import Store
 
 TIMED_STAGE = """
 import json, os, time
@@ -50,7 +51,7 @@ def timed(tmp_path, monkeypatch):
 
 def _find_stages_in(paths):
     import weaklib.stages
-    import weaklib.store  # noqa: F401  (what the first stage would wait for: workers are to start at the same time)
+    import weaklib.arms.store  # noqa: F401  (what the first stage would wait for: workers are to start at the same time)
 
     weaklib.stages.__path__ = paths
 

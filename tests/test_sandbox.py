@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
-from weaklib import graph
-from weaklib.annotations import weak_labels
-from weaklib.language_models import load_causal_lm, load_tokenizer
-from weaklib.metrics import difference, gra, share_correct
-from weaklib.statistics import LEVEL, correct_family
-from weaklib.study import Study
-from weaklib.tables import SETTING
-from weaklib.worlds import WORLDS
+from weaklib.arms import graph
+from weaklib.study.annotations import weak_labels
+from weaklib.training.language_models import load_causal_lm, load_tokenizer
+from weaklib.evaluation.metrics import difference, gra, share_correct
+from weaklib.evaluation.intervals import LEVEL, correct_family
+from weaklib.study.study import Study
+from weaklib.figures.tables import SETTING
+from weaklib.data.world import WORLDS
 
 pytestmark = pytest.mark.sandbox
 CHANCE = 0.5

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from weaklib import graph
-from weaklib.stage import upstream
-from weaklib.study import Study
+from weaklib.arms import graph
+from weaklib.arms.stage import upstream
+from weaklib.study.study import Study
 
 
 def with_seed(stage, seed):
@@ -98,7 +98,7 @@ def test_no_prompt_is_in_both_parts_of_a_split(made, smoke, pairs):
 
 
 def test_prompts_that_repeat_stay_together(tmp_path):
-    from weaklib.stages import split
+    from weaklib.data import split
 
     (tmp_path / "task").mkdir()
     pd.DataFrame({"pair": range(60), "prompt": [f"p{i // 3}" for i in range(60)]}).to_parquet(

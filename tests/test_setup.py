@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 from ruamel.yaml import YAML
 
-from weaklib.paths import ROOT
+from weaklib.arms.folders import ROOT
 
 
 def pins(lines) -> dict[str, str]:

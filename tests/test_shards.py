@@ -11,13 +11,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from weaklib import graph, pairs, preflight, vllm_engine
-from weaklib.parameters import RequestError, load_profile
-from weaklib.scratch import scratch
+from weaklib.arms import graph
+from weaklib.training import pairs
+from weaklib.study import checks as preflight
+from weaklib import vllm_engine
+from weaklib.study.parameters import RequestError, load_profile
+from weaklib.training.scratch import scratch
 from weaklib.shards import Shards
-from weaklib.stage import PACKAGE, Stage
-from weaklib.stages import reference, responses
-from weaklib.store import Store
+from weaklib.arms.stage import PACKAGE, Stage
+from weaklib.training import reference
+from weaklib.evaluation import responses
+from weaklib.arms.store import Store
 
 SAMPLING = {"temperature": 0.95, "max_new_tokens": 12, "batch_tokens": 400}
 LIMITS = {"max_prompt_tokens": 64, "max_response_tokens": 24}
@@ -38,7 +42,7 @@ def sampled(smoke, **sampling) -> Stage:
 KILLED_AFTER_TWO = """
     import json, os, pathlib, signal, sys
     from weaklib import shards
-    from weaklib.store import Store
+    from weaklib.arms.store import Store
 
     class Killed(shards.Shards):
         def map(self, compute, items):
@@ -48,7 +52,7 @@ KILLED_AFTER_TWO = """
                 return compute(item)
             return super().map(until_two, items)
 
-    from weaklib.stages import responses
+    from weaklib.evaluation import responses
     responses.Shards = Killed
     Store(pathlib.Path(sys.argv[1])).compute(json.loads(sys.argv[2]))
 """

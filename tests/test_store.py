@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from weaklib import running
-from weaklib import stage as stages
-from weaklib.stage import Stage, fingerprint
-from weaklib.store import Store
+from weaklib.arms import running
+from weaklib.arms import stage as stages
+from weaklib.arms.stage import Stage, fingerprint
+from weaklib.arms.store import Store
 
 ROOT = Path(stages.PACKAGE).parent
 
@@ -111,7 +111,7 @@ def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
     script = f"""
         import os, pathlib, signal
         from tests.test_store import SMALL_TASK, Stage, Store
-        from weaklib import store
+        from weaklib.arms import store
         stage = Stage("task", parameters={{**SMALL_TASK, "seed": 0}}).describe()
         store.Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing is renamed
         Store(pathlib.Path({str(tmp_path)!r})).compute(stage)
@@ -124,7 +124,7 @@ def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
 
 
 GOES_ON_STAGE = """
-from weaklib.scratch import scratch
+from weaklib.training.scratch import scratch
 def run(out, *, stops):
     steps = sorted(scratch(out).iterdir())
     (scratch(out) / f"step-{len(steps)}").write_text("done")
@@ -194,7 +194,7 @@ def test_a_failed_stage_is_named(cluster, tmp_path):
 
 
 def test_no_pickle_in_any_artifact(made, smoke, store):
-    from weaklib import graph
+    from weaklib.arms import graph
 
     policy = graph.policy(smoke, graph.ARMS["cw"], "opt-tiny", "opt-small", 0)
     made(graph.rewards(smoke, policy, 0))

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from weaklib import graph
-from weaklib.language_models import load_causal_lm, prompt_ids, response_ids
-from weaklib.parameters import load_profile
-from weaklib.scratch import scratch_of
-from weaklib.stages.base import train_tokenizer
-from weaklib.store import Store
-from weaklib.training import SameOrder
+from weaklib.arms import graph
+from weaklib.training.language_models import load_causal_lm, prompt_ids, response_ids
+from weaklib.study.parameters import load_profile
+from weaklib.training.scratch import scratch_of
+from weaklib.training.base import train_tokenizer
+from weaklib.arms.store import Store
+from weaklib.training.trainers import SameOrder
 
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.1, "targets": ["q_proj", "v_proj"]}
 # dropout, two epochs and checkpoints: each draws from, or must give back, a generator's state

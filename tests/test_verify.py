@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from weaklib.__main__ import main
-from weaklib.paths import ROOT
-from weaklib.verify import MEASURED
+from weaklib.arms.folders import ROOT
+from weaklib.reproduce.verify import MEASURED
 
 NAME = "sandbox/05_top_confidence/top_confidence.csv"
 ESTIMATES = len((ROOT / "figures" / NAME).read_text().splitlines()) - 1

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from weaklib import graph
-from weaklib.parameters import load_profile
-from weaklib.paths import ROOT
-from weaklib.stages.base import train_tokenizer
-from weaklib.stages.task import world_pairs
-from weaklib.worlds import WORLDS, dialogue, summarisation
-from weaklib.worlds import dialogue_text as text
-from weaklib.worlds.grammar import normal
-from weaklib.worlds.knobs import HumanAnnotator
+from weaklib.arms import graph
+from weaklib.study.parameters import load_profile
+from weaklib.arms.folders import ROOT
+from weaklib.training.base import train_tokenizer
+from weaklib.data.task import world_pairs
+from weaklib.data.world import WORLDS, dialogue, summarisation
+from weaklib.data.world import dialogue_text as text
+from weaklib.data.world.grammar import normal
+from weaklib.data.world.knobs import HumanAnnotator
 
 EGG = "\n\nHuman: Hi! How do I boil an egg today?\n\nAssistant:"
 EXAM = "\n\nHuman: How can I cheat in the exam?\n\nAssistant:"

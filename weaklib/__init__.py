@@ -2,41 +2,26 @@
 
 import importlib
 
-from weaklib.losses import confidence, preference_loss
-
-# Workers import this package, too, and need nothing of what notebooks call: it comes when it is asked for.
-_MODULES = {
-    "Study": "study",
-    "agreement_across_seeds": "metrics",
-    "baseline_labels": "annotations",
-    "calibration_error": "metrics",
-    "contrasts": "metrics",
-    "correct_family": "statistics",
-    "detectable": "statistics",
-    "difference": "metrics",
-    "gain": "metrics",
-    "gold_gap": "metrics",
-    "gold_model_labels": "annotations",
-    "gra": "metrics",
-    "label_costs": "annotations",
-    "labels_against_human": "metrics",
-    "mean_of": "metrics",
-    "over_start": "metrics",
-    "parameter_counts": "annotations",
-    "paired_scores": "metrics",
-    "pooled": "statistics",
-    "rank_agreement": "metrics",
-    "reliability_curve": "metrics",
-    "reported": "papers",
-    "share_correct": "metrics",
-    "weak_labels": "annotations",
-    "win_rate": "metrics",
+# What notebooks call, and the room it lies in. It comes when it is asked for: workers import this package, too, and need none of it.
+_ROOMS = {
+    "evaluation.intervals": "correct_family pooled",
+    "evaluation.judging": "judge_reliability win_rates",
+    "evaluation.label_metrics": "agreement_across_seeds calibration_error group_means labels_against_human mean_difference "
+    "reliability_curve share_correct share_difference",
+    "evaluation.metrics": "contrasts difference gain gold_gap gra mean_of over_start paired_scores rank_agreement win_rate",
+    "study.labels": "baseline_labels gold_model_labels label_costs parameter_counts weak_labels",
+    "study.papers": "reported",
+    "study.study": "Study",
+    "study.verdicts": "judge_verdicts judged_twice",
+    "supervisors.confidence": "confidence",
+    "training.losses": "preference_loss",
 }
+_MODULES = {name: f"weaklib.{module}" for module, names in _ROOMS.items() for name in names.split()}
 
-__all__ = ["confidence", "preference_loss", *_MODULES]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name):
     if name in _MODULES:
-        return getattr(importlib.import_module(f"weaklib.{_MODULES[name]}"), name)
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'weaklib' has no attribute {name!r}")

@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from weaklib.costs import GPUS
-from weaklib.parameters import RequestError, parse_value, read_profile, validate
+from weaklib.data.errors import RequestError
+from weaklib.study.parameters import parse_value, read_profile, validate
 
 FOLDERS = {"store": "WEAKLIB_STORE", "runs": "WEAKLIB_RUNS", "figures": "WEAKLIB_FIGURES"}
 
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _reproduce(options) -> int:
-    from weaklib.reproduce import NotebookFailed, reproduce  # papermill and distributed take a second to import
+    from weaklib.reproduce.run import NotebookFailed, reproduce  # papermill and distributed take a second to import
 
     try:
         manifest = reproduce(options.profile, options.only, _overrides(options.set), options.workers, options.scheduler)
@@ -38,15 +38,15 @@ def _reproduce(options) -> int:
 
 
 def _plan(options) -> int:
-    from weaklib.plan import as_text, plan
+    from weaklib.reproduce.plan import as_text, plan
 
-    planned = plan(options.profile, options.only, _overrides(options.set), options.gpu, options.utilisation)
+    planned = plan(options.profile, options.only, _overrides(options.set))
     print(json.dumps(planned, indent=1) if options.json else as_text(planned))
     return 0
 
 
 def _verify(options) -> int:
-    from weaklib.verify import verify  # pandas
+    from weaklib.reproduce.verify import verify  # pandas
 
     comparisons = verify(options.profile)
     print(*comparisons, sep="\n")
@@ -57,7 +57,7 @@ def _verify(options) -> int:
 
 
 def _cite(options) -> int:
-    from weaklib.citation import cite
+    from weaklib.reproduce.cite import cite
 
     print(cite(options.figure, options.profile))
     return 0
@@ -100,16 +100,6 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"a number above 0 and at most 1 is needed, not {text!r}")
-    return share
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m weaklib", description=__doc__.partition(": ")[2])
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
@@ -129,12 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--figures", metavar="DIR", help="default: WEAKLIB_FIGURES, or figures/ of the repository")
     reproduce.add_argument("--runs", metavar="DIR", help="default: WEAKLIB_RUNS, or runs/ of the repository")
 
-    plan = commands.add_parser("plan", parents=[asked], help="what would run, how long, and what it costs on a GPU")
+    plan = commands.add_parser("plan", parents=[asked], help="what would run, and how long")
     plan.set_defaults(command=_plan)
-    plan.add_argument("--gpu", choices=sorted(GPUS), default="a100-80gb", help="whose hours (default: %(default)s)")
-    plan.add_argument(
-        "--utilisation", type=_share, default=0.4, help="share of its rate that is reached (default: %(default)s)"
-    )
     plan.add_argument("--json", action="store_true", help="as JSON")
 
     verify = commands.add_parser("verify", help="regenerated figure data against the committed")

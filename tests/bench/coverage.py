@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from weaklib.statistics import crossed_mean
+from weaklib.evaluation.intervals import crossed_mean
 
 SEEDS, SEED_SD, PROMPTS = (3, 5, 10), (1, 3, 6), (500, 1000, 2000)
 MEAN = 0.6

@@ -30,13 +30,13 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from weaklib import pairs
-from weaklib.language_models import token_logps
-from weaklib.losses import preference_loss
-from weaklib.preference_trainer import BradleyTerryTrainer, WeightedDPOTrainer
-from weaklib.stages import responses
-from weaklib.text_trainer import TextTrainer
-from weaklib.training import compile_layers, trainer_settings
+from weaklib.training import pairs
+from weaklib.training.language_models import token_logps
+from weaklib.training.losses import preference_loss
+from weaklib.training.pair_trainer import BradleyTerryTrainer, WeightedDPOTrainer
+from weaklib.evaluation import responses
+from weaklib.training.text_trainer import TextTrainer
+from weaklib.training.trainers import compile_layers, trainer_settings
 
 RESULTS = Path(__file__).with_suffix(".json")
 LONGEST = 512  # tokens of a prompt with its response, as the papers filter
@@ -360,7 +360,7 @@ class Bench:
         return {name: tensor.to(self.scale.device) for name, tensor in pairs.collate(rows, form, multiple).items()}
 
     def logps(self, model, batch: pairs.Batch, form: str, masked: bool = True) -> torch.Tensor:
-        """As :func:`weaklib.pairs.response_logps`, but in the form that is asked for."""
+        """As :func:`weaklib.training.pairs.response_logps`, but in the form that is asked for."""
         if form == "shared":
             return pairs.response_logps(model, batch)
         mask = {"attention_mask": (batch["segments"] >= 0).long()} if masked else {}

@@ -23,17 +23,17 @@ from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from weaklib import pairs
-from weaklib.language_models import tokenize_pairs
-from weaklib.parameters import load_profile
-from weaklib.preference_files import read_pairs
-from weaklib.preference_trainer import BradleyTerryTrainer, WeightedDPOTrainer
-from weaklib.stages import responses
-from weaklib.stages.base import train_tokenizer
-from weaklib.stages.task import world_pairs
-from weaklib.text_trainer import TextTrainer
-from weaklib.training import trainer_settings
-from weaklib.worlds import WORLDS
+from weaklib.training import pairs
+from weaklib.training.language_models import tokenize_pairs
+from weaklib.study.parameters import load_profile
+from weaklib.data.preference_files import read_pairs
+from weaklib.training.pair_trainer import BradleyTerryTrainer, WeightedDPOTrainer
+from weaklib.evaluation import responses
+from weaklib.training.base import train_tokenizer
+from weaklib.data.task import world_pairs
+from weaklib.training.text_trainer import TextTrainer
+from weaklib.training.trainers import trainer_settings
+from weaklib.data.world import WORLDS
 
 RESULTS = Path(__file__).with_suffix(".json")
 THREADS = 2
