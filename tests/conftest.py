@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from weaklib.arms import graph
-from weaklib.arms import running
-from weaklib.study.parameters import load_profile
+from weaklib.arms import graph, running
 from weaklib.arms.store import Store
+from weaklib.study.parameters import load_profile
 
 # One weak→strong pair and one seed of the smoke profile: the smallest study that is whole.
 ONE_PAIR = {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}
@@ -25,6 +24,30 @@ def cluster():
         os.environ[running.SCHEDULER] = address
         yield address
         del os.environ[running.SCHEDULER]
+
+
+@pytest.fixture
+def float64():
+    """Within it torch computes in float64, whatever precision a library asks for: what is equal on paper is then equal to 1e-9
+    on any CPU. Models of a folder are to be made ``double()``.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Exact(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function is torch.Tensor.float:
+                function = torch.Tensor.double
+            args = tuple(torch.float64 if argument is torch.float32 else argument for argument in args)
+            named = {name: torch.float64 if value is torch.float32 else value for name, value in (kwargs or {}).items()}
+            return function(*args, **named)
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        with Exact():
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")

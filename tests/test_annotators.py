@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from weaklib.arms import graph
-from weaklib.training.language_models import load_causal_lm, load_tokenizer
-from weaklib.study.parameters import load_profile
 from weaklib.arms.stage import upstream
+from weaklib.study.parameters import load_profile
 from weaklib.supervisors.judge_labels import examples_of
+from weaklib.training.language_models import load_causal_lm, load_tokenizer
 
 ONE_PAIR = {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}
 

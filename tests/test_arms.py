@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from weaklib.arms import graph
-from weaklib.training.language_models import load_causal_lm, load_tokenizer
 from weaklib.study.parameters import load_profile
 from weaklib.supervisors.temperature import fit
+from weaklib.training.language_models import load_causal_lm, load_tokenizer
 
 ONE_PAIR = {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from weaklib.arms.folders import ROOT
 from weaklib.reproduce.ledger import VERDICTS, ledger, load_claims, verdict
 from weaklib.study.papers import reported
 from weaklib.study.parameters import RequestError, load_profile
-from weaklib.arms.folders import ROOT
 
 ROW = {"arm": "cw", "baseline": "arm=human", "metric": "gra", "weak": "opt-tiny", "strong": "opt-small"}
 CLAIM = {
@@ -200,7 +200,7 @@ def test_models_go_by_their_part_in_the_profile(tmp_path, written):
     assert (
         judged(tmp_path, where={"pair": "second"})["verdict"] == "not run"
     )  # the second pair has a student of its own
-    written(estimate(0.05, strong=load_profile("smoke").students[-1]), estimate(-0.05, strong="none"))
+    written(estimate(0.05, strong=load_profile("smoke").sweep("students")[1][-1]), estimate(-0.05, strong="none"))
     assert judged(tmp_path, where={"strong": "largest"})["estimate"] == pytest.approx(5)
 
 

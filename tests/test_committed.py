@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from weaklib.arms.folders import ROOT
 from weaklib.data.files import sha256
 from weaklib.study.parameters import load_profile
-from weaklib.arms.folders import ROOT
 
 FOLDER = ROOT / "figures" / "sandbox"
 FIGURES = sorted(path.with_suffix("") for path in FOLDER.glob("[01]*/*.json"))
@@ -84,25 +84,31 @@ def test_no_arm_is_missing(notebook):
 
 
 P = load_profile("sandbox")
-OF_A, OF_B = len(P.labeled_sixteenths), len(P.labeled_fractions)
+
+
+def size(sweep):
+    return len(P.sweep(sweep)[1])
+
+
+OF_A, OF_B = size("labeled_sixteenths"), size("labeled_fractions")
 
 
 @pytest.mark.parametrize(
     ("figure", "panel", "sweep", "settings"),
     [
-        ("02_student_size/student_size", ["annotator.kind"], ["strong"], {len(P.students)}),
+        ("02_student_size/student_size", ["annotator.kind"], ["strong"], {size("students")}),
         ("03_model_families/model_families", ["weak", "strong"], ["pair"], {1}),
         ("04_labeled_split/labeled_split", ["design"], ["labeled_fraction"], {OF_A, OF_B}),
-        ("06_cw_po/cw_po", ["weak", "strong"], ["task", "objective"], {2 * len(P.objectives)}),
+        ("06_cw_po/cw_po", ["weak", "strong"], ["task", "objective"], {2 * size("objectives")}),
         ("07_gold_reward/gold_reward", ["weak", "strong"], ["gold"], {1 + len(P.gold_models)}),
         ("08_judge/judge", ["weak", "annotator.kind"], ["by"], {4}),
         ("09_tasks/tasks", ["weak", "annotator.kind"], ["task"], {4}),
-        ("12_beta/beta", ["sweep"], ["metric", "value"], {3 * len(P.betas), 3 * len(P.epochs)}),
+        ("12_beta/beta", ["sweep"], ["metric", "value"], {3 * size("betas"), 3 * size("epochs")}),
         (
             "13_label_noise/label_noise",
             ["difference"],
             ["human_noise", "labeled_fraction"],
-            {len(P.human_noises) * len(P.noise_fractions)},
+            {size("human_noises") * size("noise_fractions")},
         ),
     ],
 )

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from weaklib.reproduce import cite as citation
-from weaklib.figures import figures
-from weaklib.reproduce import gallery
-from weaklib.arms import running
 from weaklib.__main__ import main
-from weaklib.data.files import save_json, sha256
+from weaklib.arms import running
 from weaklib.arms.folders import NOTEBOOKS, ROOT
+from weaklib.data.files import save_json, sha256
+from weaklib.figures import save
+from weaklib.reproduce import cite as citation
+from weaklib.reproduce import gallery
 from weaklib.reproduce.run import reproduce
 
 HARD = r"Gain of 10% in D_u & R*, β → 0.5, a {brace, #1 for $2, ~x^2, C:\new, <5>. After [A], Fig. 5."
@@ -30,8 +30,8 @@ def draw(place: Path, name: str, caption: str) -> None:
     """A figure as ``Study.save_figure`` leaves it; ``place`` is PROFILE/NOTEBOOK of a figures folder."""
     picture = Figure(figsize=(1, 1))
     picture.add_subplot().plot([0, 1])
-    files = figures.save_figure(picture, place, name, name, KEY)
-    files.append(figures.save_csv(pd.DataFrame({"arm": ["human"], "estimate": [0.5]}), place, name))
+    files = save.save_figure(picture, place, name, name, KEY)
+    files.append(save.save_csv(pd.DataFrame({"arm": ["human"], "estimate": [0.5]}), place, name))
     said = {
         "caption": caption,
         "notebook": place.name,
@@ -56,9 +56,9 @@ def drawn(tmp_path_factory) -> Path:
     draw(folder / "smoke" / "05_top_confidence", "one", "The first.")
     draw(folder / "mine" / "77_elsewhere", "one", "Of another study.")
     contrasts = pd.DataFrame({"arm": ["cw"], "estimate": [0.1]})
-    figures.save_csv(contrasts, folder / "smoke" / "07_gold_reward", "contrasts")
-    figures.save_table(contrasts, folder / "smoke" / "tables" / "07_gold_reward", "gold", "A table.")
-    figures.save_table(contrasts, folder / "smoke" / "tables" / "00_start_here", "start", "A table alone.")
+    save.save_csv(contrasts, folder / "smoke" / "07_gold_reward", "contrasts")
+    save.save_table(contrasts, folder / "smoke" / "tables" / "07_gold_reward", "gold", "A table.")
+    save.save_table(contrasts, folder / "smoke" / "tables" / "00_start_here", "start", "A table alone.")
     return folder
 
 
@@ -121,6 +121,25 @@ def test_notebooks_are_linked_from_the_repositorys_own_folder_only(folder, monke
     notebooks = [link for link in links(page) if link.endswith(".ipynb")]
     assert "../notebooks/05_top_confidence.ipynb" in notebooks and "### 77_elsewhere\n" in page
     assert all((ROOT / "figures" / link).resolve() in NOTEBOOKS.iterdir() for link in notebooks)
+
+
+def profiles(page: Path) -> list[str]:
+    return re.findall("^## (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_the_repositorys_own_page_has_what_is_committed_only(folder, monkeypatch):
+    """A profile that git ignores would change the committed page and offer figures that nobody else has."""
+    monkeypatch.setattr(gallery, "ROOT", folder.parent)
+    assert profiles(gallery.write()) == ["mine", "smoke"]  # no repository
+    subprocess.run(["git", "init", "--quiet"], cwd=folder.parent, check=True)
+    assert profiles(gallery.write()) == ["mine", "smoke"]
+    (folder.parent / ".gitignore").write_text("/figures/*\n!/figures/mine/\n")
+    assert profiles(gallery.write()) == ["mine"]
+    monkeypatch.setenv("PATH", "")  # no git
+    assert profiles(gallery.write()) == ["mine", "smoke"]
+    monkeypatch.undo()
+    monkeypatch.setenv("WEAKLIB_FIGURES", str(folder))  # a folder of the user's own
+    assert profiles(gallery.write()) == ["mine", "smoke"]
 
 
 def test_a_damaged_figure_does_not_cost_the_page(folder):

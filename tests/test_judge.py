@@ -16,11 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from weaklib.data.errors import RequestError
+from weaklib.evaluation.judging import judge_reliability, win_rates
+from weaklib.study.parameters import load_profile
 from weaklib.supervisors import judge
-from weaklib.supervisors.judge import JudgeFailed, Question, ask, probe, simulate, verdict_of
-from weaklib.study.parameters import RequestError, load_profile
-from weaklib.study.sections import Judge
-from weaklib.study.verdicts import reliability, win_rates
+from weaklib.supervisors.journal import Question, verdict_of
+from weaklib.supervisors.judge import JudgeFailed, form_text, probe, simulate
+from weaklib.supervisors.judge_settings import Judge
 
 READABLE = '{"better": "1"}'
 
@@ -91,6 +93,10 @@ def serve():
 def settings(url, **more) -> Judge:
     smoke = load_profile("smoke").judge.model_dump()
     return Judge(**smoke | {"base_url": url, "model": "m", "max_retries": 2, "timeout_s": 5.0} | more)
+
+
+def ask(one: Judge, asked: list[Question], folder: Path) -> list[dict]:
+    return judge.ask(one, form_text(one.form), asked, folder)
 
 
 def questions(count) -> list[Question]:
@@ -182,9 +188,12 @@ def test_a_stopped_run_goes_on_where_it_was(serve, tmp_path):
 
     server = serve(script)
     program = (
-        "import json, sys; from pathlib import Path; from weaklib.supervisors.judge import Question, ask; from weaklib.study.sections import Judge\n"
+        "import json, sys\nfrom pathlib import Path\n"
+        "from weaklib.supervisors.journal import Question\nfrom weaklib.supervisors.judge import ask, form_text\n"
+        "from weaklib.supervisors.judge_settings import Judge\n"
         "settings = Judge(**json.loads(sys.argv[1]))\n"
-        "ask(settings, [Question(f'prompt {i}', f'one {i}', f'two {i}') for i in range(30)], Path(sys.argv[2]))"
+        "asked = [Question(f'prompt {i}', f'one {i}', f'two {i}') for i in range(30)]\n"
+        "ask(settings, form_text(settings.form), asked, Path(sys.argv[2]))"
     )
     one = settings(server.url, concurrency=4, timeout_s=120.0)
     process = subprocess.Popen([sys.executable, "-c", program, one.model_dump_json(), str(tmp_path)])
@@ -268,7 +277,7 @@ def test_a_server_that_does_not_serve_is_one_line_and_exit_2_before_any_work(ser
     )
     (line,) = done.stderr.strip().splitlines()
     assert done.returncode == 2 and words in line and "secret" not in line and not done.stdout
-    assert not list(tmp_path.iterdir()) and time.perf_counter() - started < 5
+    assert not list(tmp_path.iterdir()) and time.perf_counter() - started < 30
 
 
 def test_nothing_answers():
@@ -309,8 +318,8 @@ def test_swapping_takes_the_position_bias_away():
     rates = {order: win_rates(verdicts, ["arm"], order).iloc[0] for order in ("arm first", "arm second", "both orders")}
     assert rates["arm first"]["ci_low"] > 0.5 > rates["arm second"]["ci_high"]
     assert rates["both orders"]["ci_low"] < 0.5 < rates["both orders"]["ci_high"]
-    assert reliability(verdicts)["first_position"] > 0.6
-    assert reliability(judged(position_bias=0.0, share=0.5))["first_position"] == pytest.approx(0.5, abs=0.03)
+    assert judge_reliability(verdicts)["first_position"] > 0.6
+    assert judge_reliability(judged(position_bias=0.0, share=0.5))["first_position"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_better_arm_wins_whatever_the_bias():
@@ -342,7 +351,7 @@ def test_reliability_by_hand():
         ]
     )  # fmt: skip
     nobody_asked = [row("same", first, repeat, "tie", "tie") for first in (True, False) for repeat in (0, 1)]
-    found = reliability(pd.concat([verdicts, pd.DataFrame(nobody_asked)]))
+    found = judge_reliability(pd.concat([verdicts, pd.DataFrame(nobody_asked)]))
     assert found["unreadable"] == pytest.approx(2 / 12)
     assert found["first_position"] == pytest.approx(5 / 7)
     assert found["flips"] == pytest.approx(1 / 2)  # b; of c only one order was read

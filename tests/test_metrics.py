@@ -5,21 +5,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from weaklib.evaluation.metrics import (
+from weaklib.evaluation.intervals import correct_family, crossed_mean, detectable, nested_mean, pooled
+from weaklib.evaluation.label_metrics import (
     agreement_across_seeds,
     calibration_error,
-    difference,
-    gold_gap,
-    gra,
-    mean_of,
-    rank_agreement,
     reliability_curve,
     share_correct,
     share_difference,
-    win_rate,
-    wins,
 )
-from weaklib.evaluation.intervals import correct_family, crossed_mean, detectable, nested_mean, pooled
+from weaklib.evaluation.metrics import difference, gold_gap, gra, mean_of, rank_agreement, win_rate, wins
 
 
 def results(**arms) -> pd.DataFrame:

@@ -8,9 +8,10 @@ import sys
 import nbformat
 import pytest
 
-from weaklib.study.parameters import load_profile
+import weaklib
 from weaklib.arms.folders import NOTEBOOKS, ROOT
 from weaklib.reproduce.plan import stages_asked_for
+from weaklib.study.parameters import load_profile
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
@@ -40,6 +41,8 @@ def test_form(name):
         line for cell in cells if cell.cell_type == "markdown" for line in re.findall("^## .*", cell.source, re.M)
     ]
     assert {"## What we found", "## Limits"} <= set(headings)
+    assert len(cells) <= 24
+    assert max(len(cell.source.splitlines()) for cell in code) <= 15
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,3 +84,11 @@ def test_plain_papermill_and_run_all(name, tmp_path_factory):
     done = run("jupyter", "execute", str(edited))
     assert done.returncode == 0, done.stderr[-2000:]
     assert {path: path.read_bytes() for path in (shared / "figures" / "smoke").rglob("*.csv")} == written
+
+
+def test_few_names_are_needed():
+    """What notebooks use of weaklib, beside the methods of their study."""
+    code = "\n".join(cell.source for name in NAMES for cell in cells_of(name) if cell.cell_type == "code")
+    used = set(re.findall(r"\b(?:weaklib|draw|style|tables|graph|ledger)\.\w+(?=\()", code))
+    assert len(used) <= 60, sorted(used)
+    assert len(weaklib.__all__) <= 40

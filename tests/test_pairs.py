@@ -1,21 +1,17 @@
 """Two responses to one prompt in one sequence give the numbers of two sequences, in real models of every architecture."""
 
-import warnings
-
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.functional import logsigmoid
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from weaklib.training import language_models
 from weaklib.training import pairs
-from weaklib.training import trainers as training
 from weaklib.training.losses import preference_loss
 
 VOCABULARY, PAD, LONGEST = 97, 0, 24
+pytestmark = pytest.mark.usefixtures("float64")
 CONFIGURATIONS = {
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32, "dropout": 0.0},
     "gpt_neox": {"intermediate_size": 48, "rotary_pct": 0.5},
@@ -45,7 +41,7 @@ def network(model_type: str, auto=AutoModelForCausalLM, lora: bool = False, **mo
     if lora:
         adapters = LoraConfig(r=4, target_modules="all-linear", modules_to_save=["score"], init_lora_weights=False)
         model = get_peft_model(model, adapters).eval()
-    return model
+    return model.double()
 
 
 def some_rows() -> list[dict]:
@@ -93,7 +89,7 @@ def gradient(model, loss) -> torch.Tensor:
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return bool((a - b).norm() <= 1e-5 * b.norm())
+    return bool((a - b).norm() <= 1e-9 * b.norm())
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
@@ -161,123 +157,7 @@ def test_the_rejected_response_does_not_see_the_chosen_one():
     model, row = network("llama"), some_rows()[4]
     other = row | {"chosen_ids": [11] * len(row["chosen_ids"])}
     one, two = (pairs.response_logps(model, pairs.collate([r], "shared"))[1] for r in (row, other))
-    assert torch.equal(one, two)
-
-
-def in_blocks(model):
-    """The same model with the attention that reads the mask in blocks."""
-    model.set_attn_implementation("flex_attention")
-    assert pairs.form(model) == "shared"
-    return model
-
-
-@pytest.fixture
-def uncompiled():
-    """FlexAttention as it is written, not as a kernel: that takes a compiler and, on a CPU, half a minute."""
-    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
-        yield
-
-
-@pytest.mark.parametrize("longest", [LONGEST, 300])  # within a block of 128 positions; over several and into one more
-@pytest.mark.parametrize("model_type", pairs.SHARED)
-def test_a_mask_in_blocks_gives_the_same_log_probs(model_type, longest, uncompiled):
-    rows = some_rows()
-    if longest > LONGEST:
-        rows += [{"prompt_ids": [5] * 140, "chosen_ids": [6] * 20, "rejected_ids": [7] * 139}]
-        rows += [{"prompt_ids": [5] * 3, "chosen_ids": [6] * 150, "rejected_ids": [7] * 20}]
-    model, batch = network(model_type, max_position_embeddings=longest), pairs.collate(rows, "shared")
-    with torch.inference_mode():
-        dense = pairs.response_logps(model, batch)
-        assert same(pairs.response_logps(in_blocks(model), batch), dense)
-
-
-@pytest.mark.parametrize("longest", [LONGEST, 300])
-def test_blocks_are_the_dense_mask(longest):
-    segments = torch.randint(-1, 3, (3, longest)).sort(dim=1).values
-    blocks, dense = pairs._block_mask(segments), pairs._dense_mask(segments)
-    every = torch.arange(longest)
-    assert torch.equal(blocks.mask_mod(torch.arange(3)[:, None, None], 0, every[:, None], every), dense[:, 0])
-    padded = torch.nn.functional.pad(dense, (0, -longest % 128) * 2)
-    assert torch.equal(blocks.to_dense().bool(), padded.unfold(2, 128, 128).unfold(3, 128, 128).any(-1).any(-1))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention has a backward pass on a GPU only")
-@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-4), (True, 0.1)], ids=["float32", "bf16"])
-@pytest.mark.parametrize("model_type", pairs.SHARED)
-def test_gradients_through_a_mask_in_blocks_are_the_same(model_type, bf16, tolerance):
-    dense, rows = network(model_type, num_attention_heads=2).cuda(), some_rows()
-    blocks = in_blocks(network(model_type, num_attention_heads=2).cuda())
-    batch = {name: tensor.cuda() for name, tensor in pairs.collate(rows, "shared").items()}
-    theirs = gradient(dense, pairs.response_logps(dense, batch).diff(dim=0).mean())
-    with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
-        loss = pairs.response_logps(blocks, batch).diff(dim=0).mean()
-    assert (gradient(blocks, loss) - theirs).norm() <= tolerance * theirs.norm()
-
-
-@pytest.mark.parametrize("model_type", pairs.SHARED)
-def test_layers_are_compiled_in_place(model_type, uncompiled):
-    """The numbers of a compiled model are for the GPU bench: here a compilation would take a minute."""
-    model, batch = network(model_type, lora=True), pairs.collate(some_rows(), "shared")
-    names, before = list(model.state_dict()), pairs.response_logps(model, batch)
-    training.compile_layers(model)
-    compiled = [module for module in model.modules() if module._compiled_call_impl is not None]
-    assert len(compiled) == model.config.num_hidden_layers
-    assert list(model.state_dict()) == names and torch.equal(pairs.response_logps(model, batch), before)
-
-
-def test_masks_in_blocks_are_for_gpus():
-    model = network("opt")
-    pairs.use_block_masks(model)
-    assert model.config._attn_implementation == "sdpa"
-
-
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_trls_tiled_kernel_gives_the_same_log_probs_and_gradients(dtype, tolerance, bias):
-    """It is what a GPU takes, so that the logits of a long vocabulary are never held."""
-    generator = torch.Generator().manual_seed(0)
-    longer = language_models._VOCABULARY_TILE + 50  # the last tile is not full
-    targets, gradients = torch.randint(longer, (9,), generator=generator), torch.randn(9, generator=generator)
-    targets[0], targets[1] = 0, longer - 1
-    start, results = torch.randn(9, 16, generator=generator), []
-    for logps in (language_models._tiled_logps, language_models._plain_logps):
-        torch.manual_seed(0)
-        # the plain one in float32, of the very numbers that bfloat16 can hold
-        exact = torch.float32 if logps is language_models._plain_logps else dtype
-        head = torch.nn.Linear(16, longer, bias=bias).to(dtype).to(exact)
-        hidden = start.to(dtype).to(exact).requires_grad_()
-        result = logps(head, hidden, targets)
-        (result * gradients).sum().backward()
-        results.append([result.detach(), hidden.grad, *(parameter.grad for parameter in head.parameters())])
-    for tiled, plain in zip(*results, strict=True):
-        assert plain.norm() > 1e-3 and (tiled.float() - plain).norm() <= tolerance * plain.norm()
-
-
-def test_the_tiled_kernel_never_holds_all_logits():
-    class Largest(TorchDispatchMode):
-        numbers = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            result = function(*args, **(kwargs or {}))
-            tensors = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-            self.numbers = max([self.numbers, *(t.untyped_storage().nbytes() // t.element_size() for t in tensors)])
-            return result
-
-    tokens, vocabulary = 64, 5 * language_models._VOCABULARY_TILE
-    head, hidden = torch.nn.Linear(2, vocabulary), torch.randn(tokens, 2, requires_grad=True)
-    with Largest() as largest:
-        language_models._tiled_logps(head, hidden, torch.arange(tokens)).sum().backward()
-    assert largest.numbers == tokens * language_models._VOCABULARY_TILE
-
-
-@pytest.mark.parametrize("form", ["shared", "plain"])
-def test_padding_to_a_multiple_changes_no_log_prob(form, monkeypatch):
-    model, rows = network("opt"), some_rows()
-    monkeypatch.setattr(pairs, "form", lambda model: form)
-    tight, wide = (pairs.collate(rows, form, multiple) for multiple in (1, 16))
-    assert wide["input_ids"].shape[1] % 16 == 0 and wide["input_ids"].shape[1] - tight["input_ids"].shape[1] < 16
-    assert same(pairs.response_logps(model, wide), pairs.response_logps(model, tight))
+    assert same(one, two)
 
 
 def test_batches_keep_to_the_budget_and_lose_no_row():
@@ -296,6 +176,6 @@ def test_batches_keep_to_the_budget_and_lose_no_row():
 def test_scores_come_in_the_rows_order(form, monkeypatch):
     model, rows = network("opt"), some_rows()
     monkeypatch.setattr(pairs, "form", lambda model: form)
-    alone = [pairs.response_logps(model, pairs.collate([row], form))[:, 0] for row in rows]
+    alone = [pairs.response_logps(model, pairs.collate([row], form))[:, 0].tolist() for row in rows]
     scores = pairs.score(model, rows, pairs.response_logps, batch_tokens=40)
-    assert torch.allclose(scores.float(), torch.stack(alone), rtol=1e-5)
+    np.testing.assert_allclose(scores, np.transpose(alone), rtol=1e-9)

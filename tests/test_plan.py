@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from weaklib.amounts import WORLD_TOKENS
+from weaklib.costs import GPUS, Costs
+from weaklib.study.annotations import parameter_count
 
-from weaklib.arms import graph
-from weaklib.study import parameters
 from weaklib import stages
 from weaklib.__main__ import main
-from weaklib.amounts import WORLD_TOKENS
-from weaklib.study.annotations import parameter_count
-from weaklib.costs import GPUS, Costs
-from weaklib.study.parameters import load_profile, read_profile
-from weaklib.reproduce.plan import as_text
+from weaklib.arms import graph
 from weaklib.data.world import WORLDS
+from weaklib.reproduce.plan import as_text
+from weaklib.study import parameters
+from weaklib.study.parameters import load_profile, read_profile
 
 NOTEBOOKS = ["02_student_size", "05_top_confidence", "06_cw_po"]
 OPT, LARGE = "facebook/opt-125m", "facebook/opt-13b"

@@ -14,11 +14,11 @@ import pyarrow.parquet
 import pytest
 
 from weaklib.arms import graph
+from weaklib.arms.store import Store
 from weaklib.data import preference_datasets
 from weaklib.study import checks as preflight
 from weaklib.study.parameters import RequestError, load_profile
 from weaklib.training.base import train_tokenizer
-from weaklib.arms.store import Store
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 TRAIN, TEST = 40, 15

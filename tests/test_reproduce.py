@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from weaklib.arms.folders import ROOT
 from weaklib.data.files import sha256
 from weaklib.study.parameters import load_profile
-from weaklib.arms.folders import ROOT
 
 NOTEBOOK = "05_top_confidence"
 SMALL = ["seeds=[0]", "models.weak=opt-tiny", "models.strong=opt-small", "top_percents=[50, 100]"]
@@ -252,7 +252,7 @@ def test_plan_of_an_empty_store(place):
     }
     assert {name: row["distinct"] for name, row in planned["by_stage"].items()} == counts
     assert planned["to_run"] == planned["distinct"] == planned["unknown"] == sum(counts.values())
-    assert planned["stored"] == planned["seconds"] == 0 and not (place / "empty").exists()
+    assert planned["stored"] == 0 and planned["seconds"] is None and not (place / "empty").exists()
 
 
 def test_plan_knows_what_is_stored_and_how_long_such_stages_take(place, cold):
@@ -262,17 +262,14 @@ def test_plan_knows_what_is_stored_and_how_long_such_stages_take(place, cold):
     records = [json.loads(path.read_text()) for path in store.glob("*/*/stage.json")]
     assert len(records) == 28, "plan and run disagree"
     another_seed = plan(place, store, "seeds=[1]")
-    assert (
-        another_seed["to_run"] == another_seed["timed"] == 24
-    )  # task, base models and the human labels of all pairs know no seed
-    work = sum(
-        record["seconds"] for record in records if record["stage"] not in ("task", "base")
-    )  # the labels take no time
-    assert another_seed["seconds"] == pytest.approx(work, rel=0.5)
-    here, elsewhere = (plan(place, store, "beta=0.7", f"device={device}") for device in ("cpu", "cuda"))
-    assert here["guessed"] == 15 and here["unknown"] == 0  # the policies, and what they say
-    policies = [planned["by_stage"]["policy"]["seconds"] for planned in (here, elsewhere)]
-    assert policies[0] > policies[1] == 0, "a CPU's times are not a GPU's"
+    # task, base models and the human labels of all pairs know no seed
+    assert another_seed["to_run"] == 24 and another_seed["unknown"] == 0
+    work = sum(record["seconds"] for record in records if record["stage"] not in ("task", "base"))
+    assert another_seed["seconds"] == pytest.approx(work, rel=0.5)  # the labels take no time
+    longer, elsewhere = (plan(place, store, change) for change in ("policy.epochs=2", "device=cuda"))
+    assert longer["unknown"] == 15 and longer["seconds"] is None  # the policies, and what they say
+    assert longer["by_stage"]["policy"]["seconds"] is None
+    assert elsewhere["unknown"] > 15, "a CPU's times are not a GPU's"
 
 
 def test_plan_in_words(place, cold):
@@ -333,3 +330,12 @@ def test_the_stored_notebook_is_clean(place, cold):
     streams = [output for output in outputs if output.output_type == "stream"]
     assert outputs and {output.name for output in streams} == {"stdout"}
     assert not any("\r" in output.text for output in streams)
+
+
+def test_the_stored_notebook_shows_the_figure_of_its_run(place, cold):
+    """Not the one committed beside the notebook, and from where it lies now."""
+    file = place / "one" / "runs" / "smoke" / f"{NOTEBOOK}.ipynb"
+    (shown,) = re.findall(r"!\[.+?\]\((.+?\.png)\)", nbformat.read(file, 4).cells[0].source)
+    figure = (file.parent / shown).resolve()
+    assert figure == (place / "one" / "figures" / "smoke" / NOTEBOOK / "top_confidence.png").resolve()
+    assert figure.is_file()

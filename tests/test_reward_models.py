@@ -3,9 +3,9 @@
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from weaklib.evaluation.reward_models import rewards
 
 from weaklib.data.dialogue import messages
-from weaklib.evaluation.reward_models import rewards
 from weaklib.training.base import train_tokenizer
 
 PROMPTS = [

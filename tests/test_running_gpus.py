@@ -4,14 +4,13 @@ import json
 from itertools import combinations
 
 import pytest
+import weaklib.stages
 from distributed import Client, LocalCluster
 
-import weaklib.stages
-from weaklib.arms import gpus
-from weaklib.arms import running
-from weaklib.study.parameters import RequestError
+from weaklib.arms import gpus, running
 from weaklib.arms.stage import Stage
 from weaklib.arms.store import Store
+from weaklib.study.parameters import RequestError
 
 TIMED_STAGE = """
 import json, os, time
@@ -51,6 +50,7 @@ def timed(tmp_path, monkeypatch):
 
 def _find_stages_in(paths):
     import weaklib.stages
+
     import weaklib.arms.store  # noqa: F401  (what the first stage would wait for: workers are to start at the same time)
 
     weaklib.stages.__path__ = paths

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from weaklib.arms import graph
-from weaklib.training.language_models import load_causal_lm, load_tokenizer
 from weaklib.evaluation.responses import Draw, generate
+from weaklib.training.language_models import load_causal_lm, load_tokenizer
 
 
 def test_tokens_are_drawn_from_the_softmax_at_the_temperature():

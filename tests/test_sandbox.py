@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from weaklib.arms import graph
-from weaklib.study.annotations import weak_labels
-from weaklib.training.language_models import load_causal_lm, load_tokenizer
-from weaklib.evaluation.metrics import difference, gra, share_correct
-from weaklib.evaluation.intervals import LEVEL, correct_family
-from weaklib.study.study import Study
-from weaklib.figures.tables import SETTING
 from weaklib.data.world import WORLDS
+from weaklib.evaluation.intervals import LEVEL, correct_family
+from weaklib.evaluation.label_metrics import share_correct
+from weaklib.evaluation.metrics import difference, gra
+from weaklib.figures.tables import SETTING
+from weaklib.study.labels import weak_labels
+from weaklib.study.study import Study
+from weaklib.training.language_models import load_causal_lm, load_tokenizer
 
 pytestmark = pytest.mark.sandbox
 CHANCE = 0.5
@@ -36,7 +37,7 @@ def study_of_task(request, cluster) -> Study:
 @pytest.fixture(scope="module")
 def results(study):
     names = ("human", "human_all", "labeled_only", "weak", "cw", "oracle", "random")
-    return study.run(study.arms(*names) + study.arms("top", top_percents=study.profile.top_percents))
+    return study.run(study.arms(*names) + study.arms("top", top_percents=study.sweep("top_percents")))
 
 
 def test_weak_and_human_labels_agree_as_published(study_of_task):

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from weaklib.arms import graph
-from weaklib.training.language_models import load_causal_lm, prompt_ids, response_ids
-from weaklib.study.parameters import load_profile
-from weaklib.training.scratch import scratch_of
-from weaklib.training.base import train_tokenizer
 from weaklib.arms.store import Store
+from weaklib.study.parameters import load_profile
+from weaklib.training.base import train_tokenizer
+from weaklib.training.language_models import load_causal_lm, prompt_ids, response_ids
+from weaklib.training.scratch import scratch_of
 from weaklib.training.trainers import SameOrder
 
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.1, "targets": ["q_proj", "v_proj"]}

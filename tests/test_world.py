@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from weaklib.arms import graph
-from weaklib.study.parameters import load_profile
 from weaklib.arms.folders import ROOT
-from weaklib.training.base import train_tokenizer
 from weaklib.data.task import world_pairs
 from weaklib.data.world import WORLDS, dialogue, summarisation
 from weaklib.data.world import dialogue_text as text
 from weaklib.data.world.grammar import normal
 from weaklib.data.world.knobs import HumanAnnotator
+from weaklib.study.parameters import load_profile
+from weaklib.training.base import train_tokenizer
 
 EGG = "\n\nHuman: Hi! How do I boil an egg today?\n\nAssistant:"
 EXAM = "\n\nHuman: How can I cheat in the exam?\n\nAssistant:"

@@ -29,13 +29,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
+from weaklib.training.text_trainer import TextTrainer
 
+from weaklib.evaluation import responses
 from weaklib.training import pairs
 from weaklib.training.language_models import token_logps
 from weaklib.training.losses import preference_loss
 from weaklib.training.pair_trainer import BradleyTerryTrainer, WeightedDPOTrainer
-from weaklib.evaluation import responses
-from weaklib.training.text_trainer import TextTrainer
 from weaklib.training.trainers import compile_layers, trainer_settings
 
 RESULTS = Path(__file__).with_suffix(".json")

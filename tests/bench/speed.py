@@ -22,18 +22,18 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
-
-from weaklib.training import pairs
-from weaklib.training.language_models import tokenize_pairs
-from weaklib.study.parameters import load_profile
-from weaklib.data.preference_files import read_pairs
-from weaklib.training.pair_trainer import BradleyTerryTrainer, WeightedDPOTrainer
-from weaklib.evaluation import responses
-from weaklib.training.base import train_tokenizer
-from weaklib.data.task import world_pairs
 from weaklib.training.text_trainer import TextTrainer
-from weaklib.training.trainers import trainer_settings
+
+from weaklib.data.preference_files import read_pairs
+from weaklib.data.task import world_pairs
 from weaklib.data.world import WORLDS
+from weaklib.evaluation import responses
+from weaklib.study.parameters import load_profile
+from weaklib.training import pairs
+from weaklib.training.base import train_tokenizer
+from weaklib.training.language_models import tokenize_pairs
+from weaklib.training.pair_trainer import BradleyTerryTrainer, WeightedDPOTrainer
+from weaklib.training.trainers import trainer_settings
 
 RESULTS = Path(__file__).with_suffix(".json")
 THREADS = 2

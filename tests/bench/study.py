@@ -20,14 +20,14 @@ import pandas as pd
 import torch
 from cold import cold_seconds, timed
 
+from weaklib.arms.folders import ROOT, store_folder
+from weaklib.arms.stage import Stage, upstream
+from weaklib.arms.store import Store
+from weaklib.reproduce.plan import stages_asked_for
+from weaklib.study.parameters import load_profile
 from weaklib.training import pairs
 from weaklib.training.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
-from weaklib.study.parameters import load_profile
-from weaklib.arms.folders import ROOT, store_folder
-from weaklib.reproduce.plan import stages_asked_for
-from weaklib.arms.stage import Stage, upstream
 from weaklib.training.policy import weigh
-from weaklib.arms.store import Store
 
 HERE = Path(__file__).parent
 # Whose time a script with plain TRL would spend instead: (row of speed.json, its side).

@@ -7,12 +7,11 @@ import itertools
 
 import pandas as pd
 
-from weaklib.arms import graph
-from weaklib.arms import running
-from weaklib.evaluation.metrics import gra
-from weaklib.study.parameters import load_profile
+from weaklib.arms import graph, running
 from weaklib.arms.folders import PARAMS, store_folder
 from weaklib.arms.store import Store
+from weaklib.evaluation.metrics import gra
+from weaklib.study.parameters import load_profile
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 BETAS = (0.1, 0.5, 1.0)

@@ -77,7 +77,8 @@ def proxy(p: Profile) -> Stage:
 
 def labels(p: Profile, by: str, part: str, seed: int | None = None, weak: str | None = None) -> Stage:
     """Labels of one part of the pairs; ``seed`` draws the split, the annotator, random labels and the noise of human ones."""
-    inputs, parameters, kind = {"task": task(p)}, {"by": by, "part": part}, p.annotator.kind
+    inputs, kind = {"task": task(p)}, p.annotator.kind
+    parameters: dict = {"by": by, "part": part}
     if by in ("matched", "mismatched"):
         return Stage("supervisors.labels", inputs | {"weak": labels(p, "annotator", part, seed, weak)}, parameters)
     if part in ("labeled", "unlabeled"):

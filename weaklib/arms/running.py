@@ -162,7 +162,7 @@ def missing_stages(stages: Iterable[Stage], store: Store) -> list[Stage]:
 def _run_on(address: str, missing: list[Stage], store: Store, device: str) -> None:
     with Client(address, set_as_default=False) as client:
         _check_workers(client, address, device)
-        futures = {}
+        futures: dict = {}
         for stage in missing:
             needed = [futures[other.key] for other in stage.inputs.values() if other.key in futures]
             resources = {"GPU": 1} if stage.parameters.get("device", "cpu") != "cpu" else None

@@ -86,10 +86,10 @@ def nested_mean(groups: list[np.ndarray], bounds: tuple[float, float]) -> Estima
 
 def mean_of_seeds(values: list[float], size: int) -> Estimate:
     """Mean of one statistic a seed (not a mean itself) with a t interval; with one seed its bounds are missing."""
-    values = np.asarray(values)
-    if len(values) == 1:
-        return Estimate(values[0], np.nan, np.nan, 1, size, np.nan, np.nan)
-    return _estimate(values.mean(), values.var(ddof=1) / len(values), len(values) - 1, len(values), size, (0, np.inf))
+    each = np.asarray(values)
+    if len(each) == 1:
+        return Estimate(each[0], np.nan, np.nan, 1, size, np.nan, np.nan)
+    return _estimate(each.mean(), each.var(ddof=1) / len(each), len(each) - 1, len(each), size, (0, np.inf))
 
 
 def pooled(estimates: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -60,9 +60,8 @@ def judge_reliability(verdicts: pd.DataFrame) -> dict[str, float]:
     scores = _scores(verdicts[verdicts["repeat"] == 0]).pivot(index=PAIR, columns="arm_first", values="score").dropna()
     repeats = read.pivot(index=[*PAIR, "arm_first"], columns="repeat", values="verdict")
     later = [repeats[column] == repeats[0] for column in repeats.columns[1:]]
-    again = (
-        pd.concat(later)[pd.concat([repeats[[0, c]].notna().all(axis=1) for c in repeats.columns[1:]])] if later else []
-    )
+    both = [repeats[[0, column]].notna().all(axis=1) for column in repeats.columns[1:]]
+    again = pd.concat(later)[pd.concat(both)] if later else pd.Series(dtype=bool)
     told = named[named["truth"].isin(["first", "second"])]
     return {
         "unreadable": verdicts["verdict"].isna().mean(),

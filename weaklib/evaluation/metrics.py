@@ -151,8 +151,9 @@ def rank_agreement(results: pd.DataFrame, arms: list[str], one: str, other: str,
         correlation(rng.multinomial(seeds, [1 / seeds] * seeds), rng.multinomial(prompts, [1 / prompts] * prompts))
         for _ in range(draws)
     ]
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(correlation(np.ones(seeds), np.ones(prompts)), low, high, seeds, prompts, np.nanstd(drawn), np.nan)
+    low, high = (float(np.nanquantile(drawn, (1 + side * LEVEL) / 2)) for side in (-1, 1))
+    whole, spread = correlation(np.ones(seeds), np.ones(prompts)), float(np.nanstd(drawn))
+    return Estimate(whole, low, high, seeds, prompts, spread, np.nan)
 
 
 def without_length(rows: pd.DataFrame) -> pd.Series:

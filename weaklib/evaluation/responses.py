@@ -19,7 +19,7 @@ def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits
     network.generation_config = GenerationConfig()  # nothing but what is said here: samples are to be the model's own
     prompts = pd.read_parquet(task / "prompts.parquet").query("part == @part")["prompt"].tolist()
     ids, longest = prompt_ids(tokenizer, prompts, limits), sampling["max_new_tokens"]
-    responses: list[list[int]] = [[]] * len(prompts)
+    responses: list = [[]] * len(prompts)
     torch.manual_seed(seed)
     for numbers in batches([len(i) + longest for i in ids], sampling["batch_tokens"]):
         sampled = generate(network, tokenizer, [ids[i] for i in numbers], longest, sampling["temperature"])
@@ -44,7 +44,8 @@ def generate(
     """A sampled continuation of each prompt by transformers' ``generate``, in which whoever has ended leaves the batch."""
     padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(network.device)
     sequences, mask, cache = padded["input_ids"], padded["attention_mask"], None
-    start, running, responses = sequences.shape[1], list(range(len(prompts))), [[]] * len(prompts)
+    start, running = sequences.shape[1], list(range(len(prompts)))
+    responses: list[list[int]] = [[]] * len(prompts)
     while running:
         generated = network.generate(
             input_ids=sequences,

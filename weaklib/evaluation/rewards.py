@@ -22,7 +22,7 @@ def run(
     sampled = pd.read_parquet(responses / "responses.parquet")
     texts = sampled["prompt"].tolist(), sampled["response"].tolist()
     if world is not None:
-        rewards = list(map(WORLDS[world].gold_reward, *texts))
+        rewards = np.array(list(map(WORLDS[world].gold_reward, *texts)))
     elif scalar_head is not None:
         from weaklib.supervisors.scalar_head import rewards as rewards_of_head  # torch, which the world does without
 

@@ -38,7 +38,8 @@ def save_csv(frame: pd.DataFrame, folder: Path, name: str) -> Path:
 def save_table(frame: pd.DataFrame, folder: Path, name: str, caption: str) -> list[Path]:
     """Writes ``frame`` (cells as they shall be read) as Markdown, LaTeX (booktabs) and CSV."""
     latex = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    escaped = caption.translate(str.maketrans({c: f"\\{c}" for c in "%&_#$"}))
+    escapes: dict = {c: f"\\{c}" for c in "%&_#$"}
+    escaped = caption.translate(str.maketrans(escapes))
     table = latex.to_latex(hrules=True, caption=escaped, label=f"tab:{name}", position_float="centering")
     with aside(folder) as place:
         (place / f"{name}.md").write_text(f"{caption}\n\n{frame.to_markdown(index=False)}\n", encoding="utf-8")

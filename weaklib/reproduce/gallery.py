@@ -1,6 +1,7 @@
 """Every figure on one page: ``figures/README.md``."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -38,9 +39,14 @@ class Provenance(BaseModel):
 
 
 def write() -> Path:
-    """Writes ``README.md`` of the figures folder: each figure with its data and how to cite it, and the tables."""
+    """Writes ``README.md`` of the figures folder: each figure with its data and how to cite it, and the tables.
+
+    The repository's own page, which is committed, has only the profiles that are committed with it.
+    """
     folder, parts = figures_folder(), [INTRODUCTION]
     for profile in folders(folder):
+        if _is_the_repositorys(folder) and _ignored(folder / profile):
+            continue
         parts.append(f"## {profile}")
         for notebook in sorted({*notebooks(profile), *folders(folder / profile / "tables")}):
             parts += _section(profile, notebook)
@@ -51,7 +57,7 @@ def write() -> Path:
 
 def _section(profile: str, notebook: str) -> Iterator[str]:
     folder, source = figures_folder() / profile / notebook, NOTEBOOKS / f"{notebook}.ipynb"
-    linked = source.is_file() and figures_folder().resolve() == ROOT / "figures"
+    linked = source.is_file() and _is_the_repositorys(figures_folder())
     yield f"### [{notebook}](../notebooks/{quote(source.name)})" if linked else f"### {notebook}"
     for name in names(folder, "json"):
         yield f"#### {name}"
@@ -72,6 +78,19 @@ def _section(profile: str, notebook: str) -> Iterator[str]:
     for name in names(tables, "md"):
         links = (f"[{form}]({_address(tables / f'{name}.{kind}')})" for form, kind in forms.items())
         yield f"Table {name}: {', '.join(links)}"
+
+
+def _is_the_repositorys(folder: Path) -> bool:
+    return folder.resolve() == ROOT / "figures"
+
+
+def _ignored(path: Path) -> bool:
+    """Whether git leaves ``path`` out of the repository; nothing is left out where git is not there."""
+    try:
+        asked = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, capture_output=True)
+    except OSError:
+        return False
+    return asked.returncode == 0
 
 
 def read_provenance(path: Path) -> Provenance:

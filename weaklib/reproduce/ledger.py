@@ -138,7 +138,11 @@ def verdict(direction: str, low: float, high: float, margin: float = 0.0) -> str
 
 
 def ledger(
-    claims: list[Claim], profile_name: str, profile: Profile, overrides: dict | None = None, reasons: Callable = lambda *_: []
+    claims: list[Claim],
+    profile_name: str,
+    profile: Profile,
+    overrides: dict | None = None,
+    reasons: Callable = lambda *_: [],
 ) -> pd.DataFrame:
     """A row for each claim and setting that it is about; ``profile`` has its ``overrides`` already.
 

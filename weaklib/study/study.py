@@ -1,14 +1,12 @@
 """What a notebook calls: its parameters checked, its arms run into tidy frames, its figures and tables saved with their provenance."""
 
 import ast
-import hashlib
 import itertools
 import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,14 +16,10 @@ from weaklib.arms.folders import figures_folder, runs_folder, store_folder
 from weaklib.arms.stage import Stage, upstream
 from weaklib.arms.store import Store
 from weaklib.data.errors import RequestError
-from weaklib.data.files import save_json, sha256
-from weaklib.figures import save
-from weaklib.figures.style import readable, use_style
+from weaklib.figures.style import use_style
 from weaklib.study import checks, parameters
+from weaklib.study.outputs import Outputs
 from weaklib.study.profile import Profile
-
-# Points of GRA on either side that the study's intervals aim at.
-AIM = 3.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ def columns(overrides: dict | None) -> dict:
     return {key: value for key, value in (overrides or {}).items() if not key.startswith("models.")}
 
 
-class Study:
+class Study(Outputs):
     """One experiment: a notebook and the effective parameters of its profile; ``sweeps`` are those that the notebook has.
 
     Raises:
@@ -67,6 +61,7 @@ class Study:
     """
 
     def __init__(self, notebook: str, profile: Any, overrides: Any = None, seeds: Any = None, **sweeps: Any):
+        super().__init__()
         _refuse_unknown_parameters({"profile", "overrides", "seeds", *sweeps})
         overrides = parameters.parse_value(overrides) or {}
         if not isinstance(overrides, dict):
@@ -83,14 +78,12 @@ class Study:
                 raise RequestError(f"{name} is required by {notebook}")
         folders = [store_folder(), figures_folder(), runs_folder()]
         checks.check(self.profile, folders, elsewhere=running.SCHEDULER in os.environ)
-        self._sweeps = {name: parameters.sweep(name, self.profile_name, self.overrides) for name in self.profile.sweeps}
+        given = [name for name, values in self.profile.sweeps.items() if values is not None]
+        self._sweeps = {name: parameters.sweep(name, self.profile_name, self.overrides) for name in given}
         for name in sweeps:
             for point in self.sweep_points(name):
                 checks.check_models(self.profile_with(point))
         self.store = Store(store_folder())
-        self.outputs: list[Path] = []
-        self._stages: dict[str, Stage] = {}
-        self._read: dict[str, str] = {}
         use_style()
         print(f"{notebook}, profile {self.profile_name}: {self.profile.title}, seeds {self.profile.seeds}")
 
@@ -141,12 +134,6 @@ class Study:
         """The notebook's profile at one point of a sweep."""
         return parameters.load_profile(self.profile_name, self.overrides | (overrides or {}))
 
-    def interval_note(self, units: str = "test prompts") -> str:
-        """What the intervals of this run cover, for captions; ``units`` are what was scored."""
-        seeds = len(self.profile.seeds)
-        covers = f"{seeds} seeds and the {units}" if seeds > 1 else f"the {units} only (one seed)"
-        return f"95% intervals over {covers}"
-
     def arms(
         self, *names: str, top_percents: Sequence[float | None] = (None,), golds: Sequence[str | None] = (None,),
         overrides: dict | None = None,
@@ -163,14 +150,15 @@ class Study:
         p, runs = self.profile_with(overrides), []
         if p.annotator.kind == "judge":
             checks.check_judge(p)
-        for gold in filter(None, golds):
-            checks.check_gold(p, gold)
+        for other in filter(None, golds):
+            checks.check_gold(p, other)
         for name, percent, (weak, strong), seed in itertools.product(names, top_percents, p.models.pairs, p.seeds):
             policy, start = graph.policy(p, graph.ARMS[name], weak, strong, seed, percent), graph.sft(p, strong, seed)
             kl = graph.kl(p, policy, start, seed)
             for gold in golds:
-                scored = [graph.rewards(p, model, seed, gold=gold) for model in (policy, start)]
-                runs.append(Run(name, weak, strong, seed, percent, gold or self.own_gold, overrides or {}, *scored, kl))
+                ours, theirs = (graph.rewards(p, model, seed, gold=gold) for model in (policy, start))
+                by = gold or self.own_gold
+                runs.append(Run(name, weak, strong, seed, percent, by, overrides or {}, ours, theirs, kl))
         return runs
 
     def run(self, runs: list[Run]) -> pd.DataFrame:
@@ -240,72 +228,6 @@ class Study:
     def read(self, stage: Stage, table: str) -> pd.DataFrame:
         """One table of a stored artifact."""
         return pd.read_parquet(self.store.folder(stage) / f"{table}.parquet")
-
-    def reads(self, files: Iterable[Path]) -> None:
-        """Counts data of other notebooks as used by this one: their hashes are part of its key and provenance."""
-        self._read |= {f"{path.parent.name}/{path.name}": sha256(path) for path in files}
-
-    def save_figure(
-        self, figure, name: str, data: pd.DataFrame, caption: str, units: str | None = "test prompts"
-    ) -> None:
-        """Writes ``figures/PROFILE/NOTEBOOK/NAME.{svg,pdf,png,csv,json}``; ``data`` is what the figure shows.
-
-        Caption and figure are told what the intervals cover, the seeds and the ``units``, unless these are None.
-        """
-        if units:
-            figure.supxlabel(self.interval_note(units), fontsize=6)
-        folder, key = self._folder(), self._key()
-        files = save.save_figure(figure, folder, name, f"{self.notebook}: {name}", key)
-        files.append(save.save_csv(data, folder, name))
-        said = {"caption": self._whole(caption, units), "notebook": self.notebook, "profile": self.profile_name}
-        said |= {"parameters": self.profile.model_dump(), "task_counts": self.counts(), "key": key}
-        said |= {"stages": sorted(map(str, self._stages.values())), "read": self._read, **save.provenance()}
-        said |= {"device": self.profile.device, "sha256": {path.name: sha256(path) for path in files}}
-        self.outputs += [*files, save_json(said, folder / f"{name}.json")]
-
-    def save_table(self, frame: pd.DataFrame, name: str, caption: str, units: str | None = "test prompts"):
-        """Writes ``figures/PROFILE/tables/NOTEBOOK/NAME.{md,tex,csv}``; returns the table for a notebook to show."""
-        folder = figures_folder() / self.profile_name / "tables" / self.notebook
-        self.outputs += save.save_table(frame, folder, name, self._whole(caption, units))
-        return readable(frame)
-
-    def save_contrasts(self, contrasts: pd.DataFrame) -> None:
-        """Writes ``figures/PROFILE/NOTEBOOK/contrasts.csv``: what arms differ by (:func:`weaklib.contrasts`), for the ledger of claims.
-
-        Prints how small a difference in GRA they can decide.
-        """
-        self.outputs.append(save.save_csv(contrasts, self._folder(), "contrasts"))
-        in_gra = contrasts[contrasts["metric"] == "gra"]
-        half = 50 * (in_gra["ci_high"] - in_gra["ci_low"])
-        print(
-            f"{len(half)} differences in GRA: {(half <= AIM).sum()} are known to ±{AIM:g} points or better, half of them to "
-            f"±{half.median():.1f}, the widest to ±{half.max():.1f}; smaller ones are not decided here"
-        )
-
-    def say(self, *sentences: str | Iterable[str]) -> None:
-        """Prints findings as a list."""
-        for sentence in sentences:
-            for line in [sentence] if isinstance(sentence, str) else sentence:
-                print("-", line)
-
-    def finish(self) -> None:
-        """The notebook's last word: writes the list of its outputs, by which ``reproduce`` knows that it succeeded."""
-        outputs = {str(path): sha256(path) for path in self.outputs}
-        record = {"notebook": self.notebook, "outputs": outputs, "stages": sorted(map(str, self._stages.values()))}
-        save_json(record, runs_folder() / self.profile_name / f"{self.notebook}.json")
-        print(f"{len(outputs)} files written, from {len(self._stages)} stages")
-
-    def _folder(self) -> Path:
-        return figures_folder() / self.profile_name / self.notebook
-
-    def _whole(self, caption: str, units: str | None) -> str:
-        p = self.profile
-        tail = f"{p.objective.upper()}, β = {p.beta:g} unless said, profile {self.profile_name}"
-        return f"{caption} {tail}" + (f"; {self.interval_note(units)}." if units else ".")
-
-    def _key(self) -> str:
-        """One key for everything the notebook has used."""
-        return hashlib.sha256(" ".join(sorted([*self._stages, *self._read.values()])).encode()).hexdigest()[:24]
 
 
 def _refuse_unknown_parameters(known: set[str]) -> None:

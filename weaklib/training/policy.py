@@ -47,7 +47,7 @@ class WeightedDPOTrainer(PairTrainer, DPOTrainer):
     """
 
     def __init__(self, model, args: DPOConfig, *, objective: str, **rest):
-        self.objective = objective
+        self.objective: str = objective
         # TRL then expects references with the data, and keeps no second model.
         args.precompute_ref_log_probs = True
         super().__init__(model, args, **rest)
