@@ -84,6 +84,13 @@ TABLE = [
     (f"{SMOKE} --set labeled_fractions=[0.2,0.2]", "override labeled_fractions: values repeat"),
     (f"{SMOKE} --set objectives=[dpo,ppo]", "override objectives.1: Input should be 'dpo', 'ipo' or 'rdpo' (got 'ppo')"),
     (f"{SMOKE} --set betas=[0]", "override betas.0: Input should be greater than 0 (got 0)"),
+    (f"{SMOKE} --set families=[[opt-tiny,7]]", "override families.0: Input should be a valid list (got 7)"),
+    (f"{SMOKE} --set betas=[0.5,true]", "override betas.1: Input should be a valid number (got True)"),
+    (
+        f"{SMOKE} --set unlabeled_fraction=0.5 labeled_fractions=[0.4,0.6]",
+        "override labeled_fractions.1: ",
+        "labeled_fraction + unlabeled_fraction must be at most 1",
+    ),
     (f"{SMOKE} --set epochs=1", "override epochs: Input should be a valid list (got 1)"),
     (f"{SMOKE} --set human_noises=[2]", "override human_noises.0: Input should be less than or equal to 1 (got 2)"),
     (f"{SMOKE} --set human_noise=-0.1", "override human_noise: Input should be greater than or equal to 0 (got -0.1)"),

@@ -9,7 +9,8 @@ import pytest
 from weaklib.arms.folders import ROOT
 from weaklib.reproduce.ledger import VERDICTS, ledger, load_claims, verdict
 from weaklib.study.papers import reported
-from weaklib.study.parameters import RequestError, load_profile
+from weaklib.data.errors import RequestError
+from weaklib.study.parameters import load_profile
 
 ROW = {"arm": "cw", "baseline": "arm=human", "metric": "gra", "weak": "opt-tiny", "strong": "opt-small"}
 CLAIM = {

@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from weaklib.data.errors import RequestError
 from weaklib.study import checks
-from weaklib.study.parameters import RequestError, load_profile
+from weaklib.study.parameters import load_profile
 
 REVISION = "a" * 40
 ERRORS = {"gated": (403, "GatedRepo"), "missing": (404, "RepoNotFound")}
@@ -46,7 +47,7 @@ def hub():
 def said(tmp_path, models: dict[str, str], **environment) -> dict[str, str]:
     """What the check says of each hub id (at its revision) in an environment of its own."""
     script = (
-        "import json, sys\nfrom weaklib.study.parameters import RequestError, load_profile\nfrom weaklib.study import checks\n"
+        "import json, sys\nfrom weaklib.study.parameters import load_profile\nfrom weaklib.data.errors import RequestError\nfrom weaklib.study import checks\n"
         "for model, revision in json.loads(sys.argv[1]).items():\n"
         "    changes = {'models.weak': ['a'], 'models.published': {'a': f'{model}@{revision}' if revision else model}}\n"
         "    try:\n        checks.check_models(load_profile('smoke', changes))\n        print(json.dumps([model, '']))\n"

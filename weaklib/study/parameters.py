@@ -93,7 +93,9 @@ def sweep(name: str, profile: str, overrides: dict[str, Any]) -> list:
         try:
             load_profile(profile, overrides | dict(zip(keys, value if len(keys) > 1 else [value])))
         except RequestError as error:
-            raise RequestError(str(error).replace(f"override {keys[0]}", f"{where}.{number}", 1)) from None
+            said = str(error)
+            key = next((f"override {key}" for key in keys if said.startswith(f"override {key}")), None)
+            raise RequestError(f"{where}.{number}" + (said.removeprefix(key) if key else f": {said}")) from None
     whole = bool(keys) and all(isinstance(value, int | float) for value in values)
     return [float(value) for value in values] if whole else values  # numbers of a key are all of one type
 
