@@ -27,11 +27,12 @@ def cluster():
 
 
 @pytest.fixture
-def float64():
+def float64(monkeypatch):
     """Within it torch computes in float64, whatever precision a library asks for: what is equal on paper is then equal to 1e-9
     on any CPU. Models of a folder are to be made ``double()``.
     """
     import torch
+    from torch.autograd.function import BackwardCFunction
     from torch.overrides import TorchFunctionMode
 
     class Exact(TorchFunctionMode):
@@ -42,6 +43,13 @@ def float64():
             named = {name: torch.float64 if value is torch.float32 else value for name, value in (kwargs or {}).items()}
             return function(*args, **named)
 
+    backward = BackwardCFunction.apply
+
+    def exact_backward(self, *gradients):  # torch leaves the mode there
+        with Exact():
+            return backward(self, *gradients)
+
+    monkeypatch.setattr(BackwardCFunction, "apply", exact_backward)
     torch.set_default_dtype(torch.float64)
     try:
         with Exact():

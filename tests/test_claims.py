@@ -1,15 +1,16 @@
 """The ledger: a verdict follows from an interval, and from nothing else."""
 
+import ast
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from weaklib.arms.folders import ROOT
+from weaklib.arms.folders import NOTEBOOKS, ROOT
+from weaklib.data.errors import RequestError
 from weaklib.reproduce.ledger import VERDICTS, ledger, load_claims, verdict
 from weaklib.study.papers import reported
-from weaklib.data.errors import RequestError
 from weaklib.study.parameters import load_profile
 
 ROW = {"arm": "cw", "baseline": "arm=human", "metric": "gra", "weak": "opt-tiny", "strong": "opt-small"}
@@ -24,6 +25,19 @@ CLAIM = {
     "metric": "gra",
     "direction": "above",
 }
+
+
+def defined_in(notebook: str) -> dict:
+    """The functions of a notebook, which is not run."""
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    nodes = [node for c in cells if c["cell_type"] == "code" for node in ast.parse("".join(c["source"])).body]
+    kept = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)]
+    namespace: dict = {}
+    exec(compile(ast.Module(kept, type_ignores=[]), notebook, "exec"), namespace)
+    return namespace
+
+
+reasons = defined_in("14_claims")["reasons"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +88,7 @@ def estimate(value, half=0.02, **more):
 def judged(tmp_path, **changes):
     path = tmp_path / "claims.yaml"
     path.write_text(json.dumps([CLAIM | changes]), encoding="utf-8")
-    return ledger(load_claims(path), "smoke", load_profile("smoke")).iloc[0]
+    return ledger(load_claims(path), "smoke", load_profile("smoke"), reasons=reasons).iloc[0]
 
 
 def test_a_reversed_contrast_fails(tmp_path, written):
@@ -181,7 +195,7 @@ def test_every_committed_verdict_follows_from_its_interval():
 def test_the_committed_ledger_is_what_the_committed_contrasts_say():
     """Of today's claims and profile: whoever runs 14_claims alone in a fresh clone gets what is committed."""
     committed = pd.read_csv(ROOT / "figures" / "sandbox" / "14_claims" / "claims.csv")
-    again = ledger(load_claims(), "sandbox", load_profile("sandbox"))
+    again = ledger(load_claims(), "sandbox", load_profile("sandbox"), reasons=reasons)
     columns = ["id", "direction", "margin", "reported", "setting", "estimate", "ci_low", "ci_high", "verdict", "why"]
     pd.testing.assert_frame_equal(again[columns], committed[columns], check_dtype=False)
 

@@ -51,7 +51,9 @@ def test_notebooks_share_stages():
     assert list(both["notebooks"].values()) == [planned["distinct"] for planned in alone]
     assert both["asked_for"] == sum(planned["distinct"] for planned in alone) > both["distinct"]
     shared = both["asked_for"] - both["distinct"]
-    assert shared > 0 and both["shared"] == dict.fromkeys(both["notebooks"], shared)  # by two notebooks, each stage twice
+    assert shared > 0 and both["shared"] == dict.fromkeys(
+        both["notebooks"], shared
+    )  # by two notebooks, each stage twice
 
 
 def test_what_is_stored_is_not_run_again(store):

@@ -16,8 +16,8 @@ import pytest
 from weaklib.arms import graph
 from weaklib.arms.store import Store
 from weaklib.data import preference_datasets
-from weaklib.study import checks
 from weaklib.data.errors import RequestError
+from weaklib.study import checks
 from weaklib.study.parameters import load_profile
 from weaklib.training.base import train_tokenizer
 
