@@ -1,5 +1,6 @@
 """Small worlds and models for the tests, made by the study's own stages."""
 
+import importlib
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,15 +29,16 @@ def cluster():
 
 @pytest.fixture
 def float64(monkeypatch):
-    """Within it torch computes in float64, whatever precision a library asks for: what is equal on paper is then equal to 1e-9
-    on any CPU. Models of a folder are to be made ``double()``.
-    """
+    """In it torch computes in float64, whatever precision a library asks for: what is equal on paper is equal to 1e-9, on any CPU."""
     import torch
     from torch.autograd.function import BackwardCFunction
     from torch.overrides import TorchFunctionMode
+    from transformers import PreTrainedModel
 
     class Exact(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function in (torch.frombuffer, torch.Tensor.view):  # of bytes: they are what they are
+                return function(*args, **(kwargs or {}))
             if function is torch.Tensor.float:
                 function = torch.Tensor.double
             args = tuple(torch.float64 if argument is torch.float32 else argument for argument in args)
@@ -49,7 +51,9 @@ def float64(monkeypatch):
         with Exact():
             return backward(self, *gradients)
 
+    load = PreTrainedModel.from_pretrained.__func__
     monkeypatch.setattr(BackwardCFunction, "apply", exact_backward)
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(lambda *a, **k: load(*a, **k).double()))
     torch.set_default_dtype(torch.float64)
     try:
         with Exact():
@@ -77,6 +81,21 @@ def made(cluster, store):
         return store.folder(stage)
 
     return make
+
+
+@pytest.fixture
+def exactly(float64, made, tmp_path):
+    """Computes a stage in float64, in this process and not for the store, and returns its folder; ``inputs`` in place of its own."""
+
+    def compute(stage, **inputs: Path) -> Path:
+        out = tmp_path / stage.name / stage.key
+        out.mkdir(parents=True)
+        inputs = {name: inputs.get(name) or made(needed) for name, needed in stage.inputs.items()}
+        run = importlib.import_module(f"weaklib.{stage.module}").run
+        run(out, **inputs, **stage.parameters, **stage.execution)
+        return out
+
+    return compute
 
 
 @pytest.fixture(scope="session")

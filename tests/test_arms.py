@@ -62,7 +62,7 @@ def test_random_labels_follow_the_seed_and_nothing_else(made, smoke, pairs):
     assert (labels.loc[both, "prefers_a"] != other.loc[both, "prefers_a"]).any()
 
 
-def test_weak_labels_prefer_the_higher_reward(made, smoke, pairs):
+def test_weak_labels_prefer_the_higher_reward(made, exactly, smoke, pairs):
     """Against a plain loop over single dialogues through the annotator's folder."""
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -75,24 +75,26 @@ def test_weak_labels_prefer_the_higher_reward(made, smoke, pairs):
         with torch.no_grad():
             return model(**ids).logits.item()
 
-    labels = labels_of(made, smoke, "weak").head(20)
+    stage = graph.labels(smoke, "annotator", "unlabeled", 0, "opt-tiny")
+    labels = pd.read_parquet(exactly(stage) / "labels.parquet").set_index("pair").head(20)
     for number, label in labels.iterrows():
         pair = pairs.loc[number]
         difference = reward(pair["prompt"], pair["response_a"]) - reward(pair["prompt"], pair["response_b"])
         assert label["prefers_a"] == (difference > 0)
-        assert label["margin"] == pytest.approx(abs(difference), abs=1e-5)
-        assert label["confidence"] == pytest.approx(abs(2 / (1 + 2.718281828459045**-difference) - 1), abs=1e-5)
+        assert label["margin"] == pytest.approx(abs(difference), rel=1e-9)
+        assert label["confidence"] == pytest.approx(abs(2 / (1 + math.exp(-difference)) - 1), rel=1e-9)
         chosen = pair["response_a"] if difference > 0 else pair["response_b"]
         assert (label["chosen"] == chosen) and label["rejected"] != chosen
 
 
-def test_reference_is_the_starts_log_probability(made, smoke, pairs):
+def test_reference_is_the_starts_log_probability(made, exactly, smoke, pairs):
     """Against a single unpadded sequence."""
     import torch
 
     start = made(graph.sft(smoke, "opt-small", 0))
     tokenizer, model = load_tokenizer(start), load_causal_lm(start, "cpu").eval()
-    reference = pd.read_parquet(made(graph.reference(smoke, "opt-small", 0)) / "reference.parquet").set_index("pair")
+    stage = graph.policy(smoke, graph.ARMS["weak"], "opt-tiny", "opt-small", 0).inputs["reference"]
+    reference = pd.read_parquet(exactly(stage) / "reference.parquet").set_index("pair")
     for number, pair in pairs.head(10).iterrows():
         prompt = tokenizer(pair["prompt"])["input_ids"]
         for side in ("a", "b"):
@@ -100,7 +102,7 @@ def test_reference_is_the_starts_log_probability(made, smoke, pairs):
             with torch.no_grad():
                 logps = model(torch.tensor([ids])).logits[0].log_softmax(-1)
             expected = sum(logps[i - 1, ids[i]].item() for i in range(len(prompt), len(ids)))
-            assert reference.loc[number, f"logps_{side}"] == pytest.approx(expected, abs=1e-3)
+            assert reference.loc[number, f"logps_{side}"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_arms_of_one_pair_share_start_and_reference(smoke):
@@ -197,7 +199,7 @@ def test_noise_is_a_coin_for_a_share_of_human_labels_the_same_in_every_part(made
     assert (other["prefers_a"] != every["prefers_a"]).any()
 
 
-def test_the_most_confident_labels_can_be_turned_over(made, smoke):
+def test_the_most_confident_labels_can_be_flipped(made, smoke):
     wrong = labels_of(made, load_profile("smoke", ONE_PAIR | {"annotator.confidently_wrong": 0.25}), "weak")
     right = labels_of(made, smoke, "weak").loc[wrong.index]
     turned = wrong["prefers_a"] != right["prefers_a"]

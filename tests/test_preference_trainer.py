@@ -35,13 +35,9 @@ def settings(**more):
     return trainer_settings({"epochs": 1, "batch_size": PAIRS, "learning_rate": 1e-3}, 0, "cpu", Path()) | more
 
 
-def start(folder):
-    return load_causal_lm(folder, "cpu", torch.get_default_dtype())
-
-
 def perturbed(folder):
     """The start with other weights, as after some steps: at the start itself every margin is 0."""
-    model = start(folder)
+    model = load_causal_lm(folder, "cpu")
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -53,7 +49,7 @@ def ours(student, objective, weights, **more):
     folder, pairs, limits = student
     tokenizer = load_tokenizer(folder)
     rows = tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
-    references = score(start(folder).eval(), rows, response_logps, 400).T
+    references = score(load_causal_lm(folder, "cpu").eval(), rows, response_logps, 400).T
     for row, (chosen, rejected), weight in zip(rows, references, weights, strict=True):
         row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected, "weight": weight}
     config = DPOConfig(**settings(**more), beta=0.3, label_smoothing=0.1 if objective == "rdpo" else 0.0)
@@ -82,7 +78,7 @@ def trls(student, objective):
     dataset = Dataset.from_pandas(pairs[["prompt", "chosen", "rejected"]])
     trainer = DPOTrainer(
         perturbed(folder),
-        start(folder),
+        load_causal_lm(folder, "cpu"),
         config,
         train_dataset=dataset,
         processing_class=load_tokenizer(folder),
@@ -152,7 +148,7 @@ def test_the_annotators_loss_and_gradients_are_trls(student, float64):
 
     def model():
         torch.manual_seed(0)  # of the new head
-        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float64)
+        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
 
     common = {"args": RewardConfig(**settings()), "processing_class": tokenizer}
     ours = BradleyTerryTrainer(model(), batch_tokens=400, train_dataset=Dataset.from_list(rows), **common)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from weaklib.evaluation.reward_models import rewards
 
 from weaklib.data.dialogue import messages
+from weaklib.evaluation.rewards import rewards_of_model as rewards
 from weaklib.training.base import train_tokenizer
 
 PROMPTS = [
@@ -67,15 +67,15 @@ def one_by_one(folder, format, output):
 
 @pytest.mark.parametrize(("model_type", "format"), FORMATS)
 @pytest.mark.parametrize("output", [0, 2])
-def test_scores_are_those_of_single_texts(folders, model_type, format, output):
+def test_scores_are_those_of_single_texts(folders, model_type, format, output, float64):
     folder = str(folders[model_type])
     expected = one_by_one(folder, format, output)
     assert len({round(score, 4) for score in expected}) == len(expected)
     scores = rewards(folder, PROMPTS, RESPONSES, format=format, output=output, batch_tokens=150, device="cpu")
-    assert scores == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert scores == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_tokenizer_without_padding(folders, tmp_path):
+def test_a_tokenizer_without_padding(folders, tmp_path, float64):
     """As that of many a decoder: each text is then a batch of its own."""
     tokenizer = AutoTokenizer.from_pretrained(folders["llama"])
     model = AutoModelForSequenceClassification.from_pretrained(folders["llama"])
@@ -84,7 +84,7 @@ def test_a_tokenizer_without_padding(folders, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     expected = one_by_one(tmp_path, "text", 0)
     scores = rewards(str(tmp_path), PROMPTS, RESPONSES, format="text", output=0, batch_tokens=1000, device="cpu")
-    assert scores == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert scores == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_missing_template_or_output_is_named(folders):

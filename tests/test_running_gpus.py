@@ -4,13 +4,13 @@ import json
 from itertools import combinations
 
 import pytest
-import weaklib.stages
+import weaklib.data
 from distributed import Client, LocalCluster
 
-from weaklib.arms import gpus, running
+from weaklib.arms import running
 from weaklib.arms.stage import Stage
 from weaklib.arms.store import Store
-from weaklib.study.parameters import RequestError
+from weaklib.data.errors import RequestError
 
 TIMED_STAGE = """
 import json, os, time
@@ -30,16 +30,16 @@ def overlap(first: dict, second: dict) -> bool:
 def timed(tmp_path, monkeypatch):
     """Runs as many GPU stages and CPU stages on the cluster at an address, and returns what each kind said."""
     (tmp_path / "timed.py").write_text(TIMED_STAGE)
-    paths = [*weaklib.stages.__path__, str(tmp_path)]
-    monkeypatch.setattr(weaklib.stages, "__path__", paths)
+    paths = [*weaklib.data.__path__, str(tmp_path)]
+    monkeypatch.setattr(weaklib.data, "__path__", paths)
 
     def run(address: str, on_gpu: int, on_cpu: int) -> tuple[list[dict], list[dict]]:
         with Client(address, set_as_default=False) as client:
             client.run(_find_stages_in, paths)
         store = Store(tmp_path / "store")
         kinds = [
-            [Stage("timed", parameters={"number": number, "device": "cuda"}) for number in range(on_gpu)],
-            [Stage("timed", parameters={"number": number}) for number in range(on_cpu)],
+            [Stage("data.timed", parameters={"number": number, "device": "cuda"}) for number in range(on_gpu)],
+            [Stage("data.timed", parameters={"number": number}) for number in range(on_cpu)],
         ]
         monkeypatch.setenv(running.SCHEDULER, address)
         running.run([stage for kind in kinds for stage in kind], store)
@@ -49,11 +49,12 @@ def timed(tmp_path, monkeypatch):
 
 
 def _find_stages_in(paths):
-    import weaklib.stages
+    import weaklib.data
 
+    import torch  # noqa: F401
     import weaklib.arms.store  # noqa: F401  (what the first stage would wait for: workers are to start at the same time)
 
-    weaklib.stages.__path__ = paths
+    weaklib.data.__path__ = paths
 
 
 def test_a_worker_with_one_gpu_runs_one_gpu_stage_at_a_time_and_others_beside(timed):
@@ -78,34 +79,23 @@ def test_our_cluster_has_a_worker_for_each_gpu(timed, monkeypatch):
 
 
 def test_a_cluster_without_gpus_is_one_line(timed, tmp_path):
-    line = "^scheduler {}: no worker has the resource GPU={}; start workers with --resources GPU={}$"
-    with LocalCluster(
-        n_workers=1, processes=False, protocol="tcp://", resources={"GPU": 1}, dashboard_address=":0"
-    ) as local:
-        running.check_scheduler(local.scheduler_address, 1)
-        with pytest.raises(RequestError, match=line.format(local.scheduler_address, 2, 2)):
-            running.check_scheduler(local.scheduler_address, 2)
-    with LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=":0") as local:
-        with pytest.raises(RequestError, match=line.format(local.scheduler_address, 1, 1)):
+    line = "^scheduler {}: no worker has the resource GPU=1; start workers with --resources GPU=1$"
+    plain = {"n_workers": 1, "processes": False, "protocol": "tcp://", "dashboard_address": ":0"}
+    with LocalCluster(**plain, resources={"GPU": 1}) as local:
+        running.check_scheduler(local.scheduler_address, "cuda")
+    with LocalCluster(**plain) as local:
+        running.check_scheduler(local.scheduler_address, "cpu")
+        with pytest.raises(RequestError, match=line.format(local.scheduler_address)):
+            running.check_scheduler(local.scheduler_address, "cuda")
+        with pytest.raises(RequestError, match=line.format(local.scheduler_address)):
             timed(local.scheduler_address, 1, 0)
 
 
-def test_gpus_of_a_stage():
-    launch = {"launch": {"processes": 4, "strategy": "fsdp"}}
-    assert gpus.needed({"seed": 0}) == gpus.needed({"device": None}) == gpus.needed({"device": "cpu"}) == 0
-    assert gpus.needed({"device": "cuda", "training": {"epochs": 1}}) == 1
-    assert gpus.needed({"device": "cuda", "training": launch}) == 4
-
-
-def test_groups_of_gpus(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,5,6")
-    assert gpus.groups("cpu", 1) == []
-    assert gpus.groups("cuda", 2) == ["0,1", "2,5"]
-    with pytest.raises(RequestError, match="^device: cuda: a stage needs 8 GPUs, this machine shows 5$"):
-        gpus.groups("cuda", 8)
+def test_visible_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,5")
+    assert running.visible_gpus() == ["0", "1", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(RequestError, match="shows 0$"):
-        gpus.groups("cuda", 1)
+    assert running.visible_gpus() == []
 
 
 def test_nvidia_smi_names_the_gpus(tmp_path, monkeypatch):
@@ -114,4 +104,4 @@ def test_nvidia_smi_names_the_gpus(tmp_path, monkeypatch):
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert gpus.visible() == ["GPU-6f2d-11", "GPU-90aa-22"]
+    assert running.visible_gpus() == ["GPU-6f2d-11", "GPU-90aa-22"]

@@ -26,7 +26,7 @@ def test_each_row_has_a_draw_of_its_own():
     assert len(set(chosen.tolist())) > 50
 
 
-def test_a_cold_batch_says_what_transformers_says_greedily_to_each_prompt(made, smoke):
+def test_a_cold_batch_says_what_transformers_says_greedily_to_each_prompt(made, smoke, float64):
     made(graph.task(smoke))
     folder = made(graph.base(smoke, "opt-tiny"))
     tokenizer, network = load_tokenizer(folder), load_causal_lm(folder, "cpu").eval()

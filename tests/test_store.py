@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from weaklib.arms import running
+from weaklib.arms import graph, running
 from weaklib.arms import stage as stages
 from weaklib.arms.stage import Stage, fingerprint
 from weaklib.arms.store import Store
+from weaklib.study.parameters import load_profile
+from weaklib.supervisors import judge
 
 ROOT = Path(stages.PACKAGE).parent
 
@@ -27,10 +29,19 @@ def copied_package(tmp_path, monkeypatch):
     return package
 
 
+def stage_modules() -> list[str]:
+    """Those that have a function ``run(out, ...)``."""
+    files = sorted(path for path in (ROOT / "weaklib").rglob("*.py") if "\ndef run(out" in _one_line_signatures(path))
+    return [str(path.relative_to(ROOT / "weaklib")).removesuffix(".py").replace("/", ".") for path in files]
+
+
+def _one_line_signatures(path) -> str:
+    return path.read_text(encoding="utf-8").replace("def run(\n    out", "def run(out")
+
+
 def fingerprints() -> dict[str, str]:
     fingerprint.cache_clear()
-    names = [path.stem for path in (ROOT / "weaklib" / "stages").glob("*.py") if path.stem != "__init__"]
-    found = {name: fingerprint(f"weaklib.stages.{name}") for name in names}
+    found = {name.rpartition(".")[2]: fingerprint(f"weaklib.{name}") for name in stage_modules()}
     fingerprint.cache_clear()
     return found
 
@@ -45,32 +56,65 @@ def recomputed(before, after) -> set[str]:
     return {name for name in before if before[name] != after[name]}
 
 
+def test_every_stage_is_found():
+    assert {name.rpartition(".")[2] for name in stage_modules()} == {
+        *("task", "split", "gold_pairs", "base", "sft", "policy", "reference"),
+        *("annotator", "labels", "temperature", "judge_labels", "responses", "rewards", "kl"),
+    }
+
+
 def test_a_changed_helper_recomputes_who_uses_it(copied_package):
     before = fingerprints()
-    change(copied_package / "losses.py", "/ 2)", "/ 3)")
-    # losses is imported by labels, which write the judge's, too, and by policy, annotator and temperature through the trainers
-    assert recomputed(before, fingerprints()) == {"annotator", "judge_labels", "labels", "policy", "temperature"}
+    change(copied_package / "supervisors" / "confidence.py", "/ 2)", "/ 3)")
+    # labels write the judge's, too
+    assert recomputed(before, fingerprints()) == {"judge_labels", "labels"}
 
 
 def test_a_changed_helper_of_a_helper_recomputes(copied_package):
     before = fingerprints()
-    change(copied_package / "worlds" / "dialogue_text.py", "boil an egg", "fry an egg")
+    change(copied_package / "data" / "world" / "dialogue_text.py", "boil an egg", "fry an egg")
     assert recomputed(before, fingerprints()) == {"gold_pairs", "judge_labels", "rewards", "task"}
 
 
-def test_a_changed_colour_or_comment_recomputes_nothing(copied_package):
+def test_what_changes_no_number_recomputes_nothing(copied_package):
     before = fingerprints()
-    change(copied_package / "figures.py", "#D55E00", "#FF0000")
-    change(copied_package / "study.py", "class Study", "class Study2")
-    change(copied_package / "losses.py", '"""Confidence', '"""The confidence')
-    change(copied_package / "language_models.py", "# Parallelism", "# All parallelism")
+    change(copied_package / "study" / "study.py", "class Study", "class Study2")
+    change(copied_package / "training" / "losses.py", '"""Preference', '"""The preference')
+    change(copied_package / "training" / "losses.py", "unknown objective", "an unknown objective")
+    change(copied_package / "training" / "language_models.py", "# Settings", "# All settings")
     assert recomputed(before, fingerprints()) == set()
+
+
+def test_five_edits_re_key_only_what_they_touch(copied_package, monkeypatch, tmp_path):
+    before = fingerprints()
+    change(copied_package / "training" / "losses.py", "OBJECTIVES = {", 'OBJECTIVES = {"mine": _dpo, ')
+    assert recomputed(before, fingerprints()) == {"policy"}
+    after = fingerprints()
+    change(copied_package / "arms" / "table.py", "    weak  ", "    mine          human       all        none\n    weak  ")
+    change(copied_package / "figures" / "style.py", "#D55E00", "#FF0000")
+    assert fingerprints() == after
+
+    # a sweep, and the text of a question
+    monkeypatch.undo()
+    profile = load_profile("smoke")
+    swept = load_profile("smoke", {"betas": [7.0], "supervisors": ["opt-micro"]})
+    arm, pair = graph.ARMS["weak"], ("opt-tiny", "opt-small")
+    assert graph.policy(swept, arm, *pair, 0).key == graph.policy(profile, arm, *pair, 0).key
+    rating = load_profile("smoke", {"judge.form": "rating"})
+    keys = [graph.judge_labels(p, "unlabeled", 0).key for p in (profile, rating)]
+    assert graph.judge_labels(swept, "unlabeled", 0).key == keys[0]
+    shutil.copytree(judge.FORMS, tmp_path / "forms")
+    change(tmp_path / "forms" / "pairwise.txt", "$prompt", "$prompt, please")
+    monkeypatch.setattr(judge, "FORMS", tmp_path / "forms")
+    edited = [graph.judge_labels(p, "unlabeled", 0).key for p in (profile, rating)]
+    assert edited[0] != keys[0] and edited[1] == keys[1]
+    assert graph.labels(profile, "annotator", "unlabeled", 0, "opt-tiny").name == "labels"  # asks no judge
 
 
 def test_a_key_tells_parameters_inputs_and_libraries_apart(monkeypatch):
     def split(**parameters):
-        task = Stage("task", parameters={"kind": "world", "seed": parameters.pop("task_seed", 0)})
-        return Stage("split", {"task": task}, {"seed": 0, **parameters}).key
+        task = Stage("data.task", parameters={"kind": "world", "seed": parameters.pop("task_seed", 0)})
+        return Stage("data.split", {"task": task}, {"seed": 0, **parameters}).key
 
     assert split() == split()
     assert len({split(), split(seed=1), split(task_seed=1)}) == 3
@@ -95,7 +139,7 @@ SMALL_TASK = {
 
 
 def compute(root, seed=0):
-    stage = Stage("task", parameters={**SMALL_TASK, "seed": seed})
+    stage = Stage("data.task", parameters={**SMALL_TASK, "seed": seed})
     Store(root).compute(stage.describe())
     return Store(root).folder(stage)
 
@@ -112,7 +156,7 @@ def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
         import os, pathlib, signal
         from tests.test_store import SMALL_TASK, Stage, Store
         from weaklib.arms import store
-        stage = Stage("task", parameters={{**SMALL_TASK, "seed": 0}}).describe()
+        stage = Stage("data.task", parameters={{**SMALL_TASK, "seed": 0}}).describe()
         store.Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing is renamed
         Store(pathlib.Path({str(tmp_path)!r})).compute(stage)
     """
@@ -135,11 +179,11 @@ def run(out, *, stops):
 
 
 def test_scratch_outlives_an_error_and_goes_when_the_stage_is_done(tmp_path, monkeypatch):
-    import weaklib.stages
+    import weaklib.data
 
     (tmp_path / "goes_on.py").write_text(GOES_ON_STAGE)
-    monkeypatch.setattr(weaklib.stages, "__path__", [*weaklib.stages.__path__, str(tmp_path)])
-    store, stage = Store(tmp_path / "store"), Stage("goes_on", parameters={"stops": 2})
+    monkeypatch.setattr(weaklib.data, "__path__", [*weaklib.data.__path__, str(tmp_path)])
+    store, stage = Store(tmp_path / "store"), Stage("data.goes_on", parameters={"stops": 2})
     for _ in range(2):
         with pytest.raises(OSError, match="no power"):
             store.compute(stage.describe())
@@ -159,10 +203,10 @@ def run(out, *, log):
 
 def compute_slow(root, log):
     """A stage of this test's own, which tells each time it runs."""
-    import weaklib.stages
+    import weaklib.data
 
-    weaklib.stages.__path__.append(str(root))
-    Store(root / "store").compute(Stage("slow", parameters={"log": str(log)}).describe())
+    weaklib.data.__path__.append(str(root))
+    Store(root / "store").compute(Stage("data.slow", parameters={"log": str(log)}).describe())
 
 
 def test_equal_keys_run_once_though_two_processes_ask(tmp_path):
@@ -182,13 +226,13 @@ def test_what_is_stored_does_not_run_again(tmp_path):
 
 
 def test_a_worker_with_older_code_refuses(tmp_path):
-    stage = Stage("task", parameters={**SMALL_TASK, "seed": 0})
+    stage = Stage("data.task", parameters={**SMALL_TASK, "seed": 0})
     with pytest.raises(RuntimeError, match="restart"):
         Store(tmp_path).compute(stage.describe() | {"code": "that of an hour ago"})
 
 
 def test_a_failed_stage_is_named(cluster, tmp_path):
-    stage = Stage("task", parameters={**SMALL_TASK, "pairs": 10**6, "seed": 0})
+    stage = Stage("data.task", parameters={**SMALL_TASK, "pairs": 10**6, "seed": 0})
     with pytest.raises(running.StageFailed, match=rf"stage task/{stage.key}: ValueError: the world has about"):
         running.run([stage], Store(tmp_path))
 
