@@ -19,8 +19,8 @@ SIDES = {
     "OPT-1.3B reference log-probs": 2,
     "OPT-1.3B SFT, training": 1,
     "OPT-1.3B sampling": 1,
-    "OPT-1.3B attention, forward and backward": 10,
-    "OPT-1.3B attention, forward": 10,
+    "OPT-1.3B attention, forward and backward": 3,
+    "OPT-1.3B attention, forward": 3,
     "profile hh-file, notebook 05, one seed, end to end": 1,
 }
 
@@ -34,10 +34,6 @@ def record(tmp_path_factory) -> dict:
     return json.loads(out.read_text())
 
 
-def only_on_a_gpu(row: dict) -> bool:
-    return "backward" in row["what"] and "blocks" in row["side"]
-
-
 def test_every_part_has_its_rows(record):
     found = [row["what"] for row in record["rows"]]
     assert {what: found.count(what) for what in found} == SIDES
@@ -46,9 +42,7 @@ def test_every_part_has_its_rows(record):
 
 def test_what_ran_has_numbers_and_what_failed_has_a_reason(record):
     for row in record["rows"]:
-        if only_on_a_gpu(row):
-            assert "does not support backward on CPU" in row["failed"] and "seconds" not in row
-        elif "hh-file" in row["what"]:
+        if "hh-file" in row["what"]:
             assert "no preference file is named" in row["failed"] and "seconds" not in row
         else:
             assert row["failed"] is None
@@ -65,8 +59,6 @@ def test_trls_sequences_hold_the_prompt_twice(record):
 
 
 def test_numbers_agree(record):
-    continued, precision, log_probs, gradients = record["checks"]
+    continued, precision = record["checks"]
     assert continued["difference"] == 0  # on a CPU, bit for bit
     assert precision["holds"] and 0 < precision["difference"]
-    assert log_probs["holds"]
-    assert "does not support backward on CPU" in gradients["failed"] and gradients["holds"] is None

@@ -27,7 +27,7 @@ ARCHITECTURES = {
     "mistral": GROUPED | {"sliding_window": 64},
     "gemma": GROUPED | {"head_dim": 8},
 }
-LORA = "{rank: 2, alpha: 4.0, targets: [q_proj, v_proj]}"
+LORA = "{r: 2, lora_alpha: 4.0, target_modules: [q_proj, v_proj]}"
 NOTEBOOKS = ("05_top_confidence", "06_cw_po")
 SETTINGS = (
     "device=cpu",
@@ -42,7 +42,7 @@ SETTINGS = (
     "max_response_tokens=40",
     "hardware.checkpoint_steps=2",
     "annotator.calibrated=true",
-    "sampling={temperature: 0.95, max_new_tokens: 6, batch_tokens: 4096, shard_prompts: 4}",
+    "sampling={temperature: 0.95, max_new_tokens: 6, batch_tokens: 4096}",
     "annotator.batch_size=8",
     "sft.batch_size=8",
     "policy.batch_size=8",

@@ -4,21 +4,26 @@ import json
 from itertools import combinations
 
 import pytest
-import weaklib.data
 from distributed import Client, LocalCluster
 
+import weaklib.data
 from weaklib.arms import running
 from weaklib.arms.stage import Stage
 from weaklib.arms.store import Store
 from weaklib.data.errors import RequestError
 
 TIMED_STAGE = """
-import json, os, time
-def run(out, *, number, device=None):
-    started = time.time()
-    time.sleep(0.7)
-    said = {"started": started, "ended": time.time(), "worker": os.getpid(), "sees": os.environ.get("CUDA_VISIBLE_DEVICES")}
-    (out / "said.json").write_text(json.dumps(said))
+import json, os, pathlib, time
+def run(out, *, place, number, until, device="cpu"):
+    started = time.monotonic()
+    pathlib.Path(place, f"{device}-{number}").touch()
+    while any(len(list(pathlib.Path(place).glob(f"{kind}-*"))) < count for kind, count in until.items()):
+        if time.monotonic() > started + 60:
+            raise TimeoutError(f"{device} stage {number} waits for {until}")
+        time.sleep(0.01)
+    time.sleep(0.1)
+    said = {"started": started, "ended": time.monotonic(), "worker": os.getpid()}
+    (out / "said.json").write_text(json.dumps(said | {"sees": os.environ.get("CUDA_VISIBLE_DEVICES")}))
 """
 
 
@@ -28,18 +33,21 @@ def overlap(first: dict, second: dict) -> bool:
 
 @pytest.fixture
 def timed(tmp_path, monkeypatch):
-    """Runs as many GPU stages and CPU stages on the cluster at an address, and returns what each kind said."""
+    """Runs as many GPU stages and CPU stages on the cluster at an address, and returns what each kind said.
+
+    A GPU stage ends when as many stages of each kind as ``until`` says have begun, a CPU stage when a GPU stage has.
+    """
     (tmp_path / "timed.py").write_text(TIMED_STAGE)
     paths = [*weaklib.data.__path__, str(tmp_path)]
     monkeypatch.setattr(weaklib.data, "__path__", paths)
 
-    def run(address: str, on_gpu: int, on_cpu: int) -> tuple[list[dict], list[dict]]:
+    def run(address: str, on_gpu: int, on_cpu: int, **until: int) -> tuple[list[dict], list[dict]]:
         with Client(address, set_as_default=False) as client:
             client.run(_find_stages_in, paths)
-        store = Store(tmp_path / "store")
+        store, here = Store(tmp_path / "store"), {"place": str(tmp_path)}
         kinds = [
-            [Stage("data.timed", parameters={"number": number, "device": "cuda"}) for number in range(on_gpu)],
-            [Stage("data.timed", parameters={"number": number}) for number in range(on_cpu)],
+            [Stage("data.timed", {}, here | {"number": n, "until": until, "device": "cuda"}) for n in range(on_gpu)],
+            [Stage("data.timed", {}, here | {"number": n, "until": {"cuda": 1}}) for n in range(on_cpu)],
         ]
         monkeypatch.setenv(running.SCHEDULER, address)
         running.run([stage for kind in kinds for stage in kind], store)
@@ -51,9 +59,6 @@ def timed(tmp_path, monkeypatch):
 def _find_stages_in(paths):
     import weaklib.data
 
-    import torch  # noqa: F401
-    import weaklib.arms.store  # noqa: F401  (what the first stage would wait for: workers are to start at the same time)
-
     weaklib.data.__path__ = paths
 
 
@@ -62,7 +67,7 @@ def test_a_worker_with_one_gpu_runs_one_gpu_stage_at_a_time_and_others_beside(ti
     with LocalCluster(
         n_workers=1, threads_per_worker=4, processes=False, resources={"GPU": 1}, dashboard_address=":0"
     ) as local:
-        (first, second), on_cpu = timed(local.scheduler_address, 2, 1)
+        (first, second), on_cpu = timed(local.scheduler_address, 2, 1, cpu=1)
     assert not overlap(first, second)
     assert overlap(first, on_cpu[0]) or overlap(second, on_cpu[0])
 
@@ -70,7 +75,7 @@ def test_a_worker_with_one_gpu_runs_one_gpu_stage_at_a_time_and_others_beside(ti
 def test_our_cluster_has_a_worker_for_each_gpu(timed, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
     with running.cluster(1, "cuda") as address:
-        on_gpu, on_cpu = timed(address, 3, 1)
+        on_gpu, on_cpu = timed(address, 3, 1, cuda=2)
     assert {said["sees"] for said in on_gpu} == {"0", "3"}
     assert len({said["worker"] for said in on_gpu}) == 2
     for said in on_gpu:

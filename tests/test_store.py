@@ -90,7 +90,9 @@ def test_five_edits_re_key_only_what_they_touch(copied_package, monkeypatch, tmp
     change(copied_package / "training" / "losses.py", "OBJECTIVES = {", 'OBJECTIVES = {"mine": _dpo, ')
     assert recomputed(before, fingerprints()) == {"policy"}
     after = fingerprints()
-    change(copied_package / "arms" / "table.py", "    weak  ", "    mine          human       all        none\n    weak  ")
+    change(
+        copied_package / "arms" / "table.py", "    weak  ", "    mine          human       all        none\n    weak  "
+    )
     change(copied_package / "figures" / "style.py", "#D55E00", "#FF0000")
     assert fingerprints() == after
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
-from itertools import product
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -29,14 +29,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
-from weaklib.training.text_trainer import TextTrainer
 
 from weaklib.evaluation import responses
+from weaklib.supervisors.annotator import BradleyTerryTrainer
 from weaklib.training import pairs
 from weaklib.training.language_models import token_logps
 from weaklib.training.losses import preference_loss
-from weaklib.training.pair_trainer import BradleyTerryTrainer, WeightedDPOTrainer
-from weaklib.training.trainers import compile_layers, trainer_settings
+from weaklib.training.policy import WeightedDPOTrainer
+from weaklib.training.trainers import TextTrainer, trainer_settings
 
 RESULTS = Path(__file__).with_suffix(".json")
 LONGEST = 512  # tokens of a prompt with its response, as the papers filter
@@ -129,7 +129,7 @@ class Bench:
         """Of a trainer; TRL's own order of the pairs, and its micro-batches, as large as ours."""
         scale = self.scale
         training = {"epochs": 1, "batch_size": scale.step_pairs, "learning_rate": 1e-5}
-        settings = trainer_settings(training, 0, scale.device) | {"bf16": True}
+        settings = trainer_settings(training, 0, scale.device, Path()) | {"bf16": True}
         if theirs:
             steps = {"gradient_accumulation_steps": scale.step_pairs // scale.micro_pairs}
             settings |= {"train_sampling_strategy": "random", "per_device_train_batch_size": scale.micro_pairs} | steps
@@ -315,28 +315,22 @@ class Bench:
         return DPOTrainer(model, reference, config, train_dataset=dataset, processing_class=self.data.tokenizer)
 
     def attention(self) -> None:
-        """Forms and masks of one policy step without its optimizer, and of a pass without gradients; layers compiled or not."""
+        """Forms and masks of one policy step without its optimizer, and of a pass without gradients."""
         size, rows = self.scale.strong, self.data.rows[: self.scale.step_pairs]
-        # side → form, attention, lengths to a multiple of
+        # side → form
         variants = {
-            "shared, mask in blocks": ("shared", "flex_attention", 1),
-            "shared, mask in blocks, lengths to 128": ("shared", "flex_attention", 128),
-            "shared, dense mask": ("shared", "sdpa", 1),
-            "separate, mask of the padding": ("plain", "sdpa", 1),
-            "separate, no mask": ("plain", "sdpa", 1),  # what is padded on the right needs none
+            "shared, mask of the pairs": "shared",
+            "separate, mask of the padding": "plain",
+            "separate, no mask": "plain",  # what is padded on the right needs none
         }
-        models = {compiled: self.network(size) for compiled in (False, True)}
-        compile_layers(models[True])
+        model = self.network(size)
 
-        def step(name: str, compiled: bool, gradients: bool) -> Side:
-            (form, attention, multiple), model = variants[name], models[compiled]
-            pairs.use_block_masks(model)  # for what it sets besides
-            sequences = 1 if form == "shared" else 2
-            numbers = pairs.batches([sequences * pairs.length(row, form) for row in rows], self.scale.batch_tokens)
-            batches = [self.batch([rows[n] for n in some], form, multiple) for some in numbers]
+        def step(name: str, gradients: bool) -> Side:
+            form = variants[name]
+            numbers = pairs.batches_of_pairs(rows, form, self.scale.batch_tokens)
+            batches = [self.batch([rows[n] for n in some], form) for some in numbers]
 
             def run():
-                model.set_attn_implementation(attention)
                 with nullcontext() if gradients else torch.inference_mode():
                     for batch in batches:
                         with torch.autocast(self.scale.device, torch.bfloat16):
@@ -350,14 +344,11 @@ class Bench:
 
         for gradients in (True, False):
             what = "forward and backward" if gradients else "forward"
-            sides = {
-                f"{name}{', compiled' * compiled}": lambda name=name, compiled=compiled: step(name, compiled, gradients)  # noqa: B023
-                for compiled, name in product((False, True), variants)
-            }
+            sides = {name: partial(step, name, gradients) for name in variants}
             self.measure(f"OPT-1.3B attention, {what}", len(rows), sides)
 
-    def batch(self, rows: list[dict], form: str, multiple: int = 1) -> pairs.Batch:
-        return {name: tensor.to(self.scale.device) for name, tensor in pairs.collate(rows, form, multiple).items()}
+    def batch(self, rows: list[dict], form: str) -> pairs.Batch:
+        return {name: tensor.to(self.scale.device) for name, tensor in pairs.collate(rows, form).items()}
 
     def logps(self, model, batch: pairs.Batch, form: str, masked: bool = True) -> torch.Tensor:
         """As :func:`weaklib.training.pairs.response_logps`, but in the form that is asked for."""
@@ -408,21 +399,8 @@ class Bench:
 
             exact = loss(torch.stack([chosen, rejected]))
             model.to(device)
-            pairs.use_block_masks(model)
             with torch.no_grad(), torch.autocast(device, torch.bfloat16):
                 return abs(loss(pairs.response_logps(model, self.batch(rows, "shared"))) - exact) / exact
-
-        def blocks(gradients: bool) -> float:
-            found = []
-            for attention in ("flex_attention", "sdpa"):
-                model = self.network(size)
-                model.set_attn_implementation(attention)
-                with torch.set_grad_enabled(gradients):
-                    logps = pairs.response_logps(model, self.batch(rows, "shared"))
-                if gradients:
-                    logps.diff(dim=0).sum().backward()
-                found.append(torch.cat([p.grad.flatten() for p in model.parameters()]) if gradients else logps)
-            return ((found[0] - found[1]).norm() / found[1].norm()).item()
 
         def continued() -> float:
             """Of the losses of a training that was stopped after half of its steps, the largest relative difference to one that was not."""
@@ -443,8 +421,6 @@ class Bench:
 
         self.check("losses of a training that was stopped and went on, against one never stopped", 1e-3, continued)
         self.check("loss of a CW-DPO step, bf16 here against float32 on the CPU", 0.05, precision)
-        self.check("log-probs, mask in blocks against dense mask, float32", 1e-4, lambda: blocks(False))
-        self.check("gradients, mask in blocks against dense mask, float32", 1e-3, lambda: blocks(True))
 
 
 class StopAfter(TrainerCallback):
@@ -496,8 +472,6 @@ def main() -> int:
             "no GPU: torch.cuda.is_available() is False (--tiny --out FILE runs every part on the CPU)", file=sys.stderr
         )
         return 2
-    if options.tiny:  # a compilation on a CPU takes half a minute each
-        torch.compiler.set_stance("force_eager")
     disable_progress_bars()
     gc.freeze()  # or each collection, of which a training makes several, goes through all that the libraries hold
     scale, file = (TINY_SCALE, None) if options.tiny else (FULL_SCALE, os.environ.get("WEAKLIB_HH_FILE"))
@@ -507,7 +481,6 @@ def main() -> int:
     data = data.first(scale.pairs)
 
     bench = Bench(scale, data)
-    # what is compiled most comes last: it is what the limit of time cuts
     for part in ("correctness", "annotator", "policy", "reference", "sft", "sampling", "attention", "hh_file"):
         try:
             getattr(bench, part)()

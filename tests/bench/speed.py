@@ -22,18 +22,19 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
-from weaklib.training.text_trainer import TextTrainer
 
 from weaklib.data.preference_files import read_pairs
 from weaklib.data.task import world_pairs
 from weaklib.data.world import WORLDS
 from weaklib.evaluation import responses
 from weaklib.study.parameters import load_profile
+from weaklib.supervisors.annotator import BradleyTerryTrainer
 from weaklib.training import pairs
 from weaklib.training.base import train_tokenizer
 from weaklib.training.language_models import tokenize_pairs
-from weaklib.training.pair_trainer import BradleyTerryTrainer, WeightedDPOTrainer
-from weaklib.training.trainers import trainer_settings
+from weaklib.training.policy import WeightedDPOTrainer
+from weaklib.training.trainers import TextTrainer
+from weaklib.training.trainers import trainer_settings as settings_of
 
 RESULTS = Path(__file__).with_suffix(".json")
 THREADS = 2
@@ -42,6 +43,11 @@ BATCH_TOKENS = 4096
 POSITIONS = 2200
 TEN_MILLION = {"model_type": "opt", "hidden_size": 320, "word_embed_proj_dim": 320, "ffn_dim": 1280}
 TEN_MILLION |= {"num_hidden_layers": 6, "num_attention_heads": 8, "dropout": 0.0}
+
+
+def trainer_settings(batch: int) -> dict:
+    training = {"epochs": 1, "batch_size": batch, "learning_rate": 1e-5}
+    return settings_of(training, 0, "cpu", Path())  # without checkpoints nothing is written there
 
 
 class Data:
@@ -102,7 +108,7 @@ def alternating(sides: dict[str, Callable[[], None]], rounds: int = 3, warm: int
 
 
 def training(data: Data, batch: int) -> dict[str, Callable]:
-    settings = trainer_settings({"epochs": 1, "batch_size": batch, "learning_rate": 1e-5}, 0, "cpu")
+    settings = trainer_settings(batch)
     theirs = {
         "processing_class": data.tokenizer,
         "train_dataset": Dataset.from_pandas(data.texts, preserve_index=False),
@@ -115,7 +121,7 @@ def training(data: Data, batch: int) -> dict[str, Callable]:
 
 
 def our_trainer(data: Data, batch: int, weights: bool = False) -> WeightedDPOTrainer:
-    settings = trainer_settings({"epochs": 1, "batch_size": batch, "learning_rate": 1e-5}, 0, "cpu")
+    settings = trainer_settings(batch)
     rows = (
         [row | {"weight": 0.5 + 0.5 * (number % 2)} for number, row in enumerate(data.rows)] if weights else data.rows
     )
@@ -130,7 +136,7 @@ def our_trainer(data: Data, batch: int, weights: bool = False) -> WeightedDPOTra
 
 
 def annotators(data: Data, batch: int) -> dict[str, Callable]:
-    settings = trainer_settings({"epochs": 1, "batch_size": batch, "learning_rate": 1e-5}, 0, "cpu")
+    settings = trainer_settings(batch)
     heads = [data.model(AutoModelForSequenceClassification, num_labels=1) for _ in range(2)]
     common = {"args": RewardConfig(**settings), "processing_class": data.tokenizer}
     ours = BradleyTerryTrainer(
@@ -144,7 +150,7 @@ def annotators(data: Data, batch: int) -> dict[str, Callable]:
 def text_training(data: Data, batch: int) -> dict[str, Callable]:
     ids = [row["prompt_ids"] + row["chosen_ids"] for row in data.rows]
     dataset = Dataset.from_list([{"input_ids": i, "labels": i, "length": len(i)} for i in ids])
-    config = SFTConfig(**trainer_settings({"epochs": 1, "batch_size": batch, "learning_rate": 1e-5}, 0, "cpu"))
+    config = SFTConfig(**trainer_settings(batch))
     sides = {"ours": TextTrainer, "TRL's SFTTrainer": SFTTrainer}
     return {
         name: train(kind(data.model(), config, train_dataset=dataset, processing_class=data.tokenizer))
@@ -164,7 +170,7 @@ def train(trainer: Trainer) -> Callable:
 
 def reference(data: Data, batch: int) -> dict[str, Callable]:
     model, collate = data.model().eval(), DataCollatorForPreference(data.tokenizer.pad_token_id)
-    config = DPOConfig(**trainer_settings({"epochs": 1, "batch_size": batch, "learning_rate": 1e-5}, 0, "cpu"))
+    config = DPOConfig(**trainer_settings(batch))
     texts = Dataset.from_pandas(data.texts, preserve_index=False)
     trl = DPOTrainer(data.model(), data.model(), config, train_dataset=texts, processing_class=data.tokenizer)
 
@@ -179,7 +185,7 @@ def labelling(data: Data, batch: int) -> dict[str, Callable]:
     model = data.model(AutoModelForSequenceClassification, num_labels=1).eval()
     classify = pipeline("text-classification", model=model, tokenizer=data.tokenizer, function_to_apply="none")
     whole = whole_dialogues(data)
-    settings = trainer_settings({"epochs": 1, "batch_size": batch, "learning_rate": 1e-5}, 0, "cpu")
+    settings = trainer_settings(batch)
     settings |= {"train_sampling_strategy": "random", "per_device_eval_batch_size": batch}
     config = RewardConfig(**settings)
     both = {"train_dataset": Dataset.from_list(whole), "eval_dataset": Dataset.from_list(whole)}
@@ -247,7 +253,7 @@ def of_lengths(data: Data, count: int, tokens: int, prompt_share: float) -> Data
 
 def growth(data: Data, batch: int) -> dict[str, Callable]:
     """One TRL step function and ours on the same token rows."""
-    settings = trainer_settings({"epochs": 1, "batch_size": batch, "learning_rate": 1e-5}, 0, "cpu")
+    settings = trainer_settings(batch)
     tokenised = [{name: row[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")} for row in data.rows]
 
     class OnTokens(DPOTrainer):

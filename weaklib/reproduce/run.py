@@ -19,7 +19,8 @@ from weaklib.data.errors import RequestError
 from weaklib.data.files import aside, save_json
 from weaklib.reproduce import gallery
 from weaklib.reproduce.plan import notebook_path, stages_asked_for
-from weaklib.study.parameters import load_profile
+from weaklib.study import checks
+from weaklib.study.parameters import load_profile, sweep
 
 
 class NotebookFailed(Exception):
@@ -43,6 +44,10 @@ def reproduce(profile: str, only: list[str], overrides: dict, workers: int | Non
     if scheduler is not None:
         running.check_scheduler(scheduler, parameters.device)
         os.environ[running.SCHEDULER] = scheduler
+    # each notebook checks its own parameters, too, but drawing libraries take a second to import
+    for name in set(overrides) & set(name for name, values in parameters.sweeps.items() if values is not None):
+        sweep(name, profile, overrides)
+    checks.check(parameters, [store_folder(), figures_folder(), runs_folder()], elsewhere=scheduler is not None)
     asked = {path: stages_asked_for(path.stem, profile, overrides) for path in notebooks}
 
     folder = runs_folder() / profile

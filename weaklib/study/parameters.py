@@ -31,7 +31,7 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
         raise RequestError(f"unknown profile {name!r}: there are {known}")
     values = read_profile(path)
     for key, value in (overrides or {}).items():
-        _set(values, key, value)
+        _set(values, key, copy.deepcopy(value))  # what another key of the overrides changes is not the override itself
     task = values.get("task")
     if isinstance(task, dict) and task.get("kind") == "file" and task.get("path") is None:
         task["path"] = os.environ.get("WEAKLIB_HH_FILE")
@@ -96,7 +96,7 @@ def sweep(name: str, profile: str, overrides: dict[str, Any]) -> list:
             said = str(error)
             key = next((f"override {key}" for key in keys if said.startswith(f"override {key}")), None)
             raise RequestError(f"{where}.{number}" + (said.removeprefix(key) if key else f": {said}")) from None
-    whole = bool(keys) and all(isinstance(value, int | float) for value in values)
+    whole = bool(keys) and all(type(value) in (int, float) for value in values)
     return [float(value) for value in values] if whole else values  # numbers of a key are all of one type
 
 

@@ -106,6 +106,13 @@ class Profile(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def a_sweep_has_one_list(self):
+        for name, given in self.sweeps.items():
+            if isinstance(given, dict) and len(given) != 1:
+                raise ValueError(f"sweeps.{name}: one key with its values is needed, these are {len(given)}")
+        return self
+
     def sweep(self, name: str) -> tuple[list[str], list]:
         """The keys that a sweep changes (none for a plain list) and its values; both empty if the profile does not have it."""
         given = self.sweeps.get(name) or []

@@ -79,7 +79,8 @@ class Study(Outputs):
         folders = [store_folder(), figures_folder(), runs_folder()]
         checks.check(self.profile, folders, elsewhere=running.SCHEDULER in os.environ)
         given = [name for name, values in self.profile.sweeps.items() if values is not None]
-        self._sweeps = {name: parameters.sweep(name, self.profile_name, self.overrides) for name in given}
+        used = [name for name in given if name in sweeps or name in self.overrides]
+        self._sweeps = {name: parameters.sweep(name, self.profile_name, self.overrides) for name in used}
         for name in sweeps:
             for point in self.sweep_points(name):
                 checks.check_models(self.profile_with(point))
