@@ -65,14 +65,11 @@ def gain_against_kl(ax, gain: pd.DataFrame, kl: pd.DataFrame, by: Sequence[str])
 
 
 def reliability(ax, rows: pd.DataFrame, **style) -> None:
-    """Shares that are right against the ``probability`` with which they are held to be."""
+    """Shares that are right against the ``probability`` with which they are held to be, and the diagonal, where both are equal."""
+    if not ax.lines:
+        ax.plot([50, 100], [50, 100], color="0.6", linewidth=0.8, linestyle=":")
     line_with_interval(ax, rows.assign(percent=100 * rows["probability"]), "percent", **style)
     ax.set(xlabel="probability that the label is the human's (%)", ylabel="labels that are the human's (%)")
-
-
-def diagonal(ax) -> None:
-    """Where shares and probabilities are equal."""
-    ax.plot([50, 100], [50, 100], color="0.6", linewidth=0.8, linestyle=":")
 
 
 def shared_legend(figure: Figure, axes, columns: int) -> None:
