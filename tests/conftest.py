@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from weaklib.arms import graph, running
-from weaklib.arms.store import Store
+from weaklib.arms.stage import Store
 from weaklib.study.parameters import load_profile
 
 # One weak→strong pair and one seed of the smoke profile: the smallest study that is whole.

@@ -148,7 +148,6 @@ def test_a_changed_folder_is_another_model(made, smoke, tmp_path):
     shutil.copytree(made(graph.base(smoke, "opt-tiny")), folder)
     before = graph.base(smoke, str(folder)).key
     (folder / "generation_config.json").write_text("{}")
-    graph._folder_hash.cache_clear()
     graph._hash.cache_clear()
     assert graph.base(smoke, str(folder)).key != before
 
@@ -210,7 +209,7 @@ def test_the_most_confident_labels_can_be_flipped(made, smoke):
 
 def test_calibration_divides_the_margins_by_a_temperature_of_d_l(made, smoke):
     calibrated = load_profile("smoke", ONE_PAIR | {"annotator.calibrated": True})
-    stage = graph.temperature(calibrated, "opt-tiny", 0)
+    stage = graph.labels(calibrated, "annotator", "unlabeled", 0, "opt-tiny").inputs["temperature"]
     assert set(stage.inputs) == {"base", "labels"} and stage.inputs["labels"].parameters["part"] == "labeled"
     found = json.loads((made(stage) / "temperature.json").read_text())["temperature"]
     margins, plain = (labels_of(made, p, "weak")["margin"] for p in (calibrated, smoke))

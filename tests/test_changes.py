@@ -42,7 +42,7 @@ def stored(copy, *stages, lines=""):
     script = f"""
 import pathlib
 from weaklib.arms import graph, running
-from weaklib.arms.store import Store
+from weaklib.arms.stage import Store
 from weaklib.study.parameters import load_profile
 p = load_profile("smoke", {{"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}})
 {lines}
@@ -82,11 +82,11 @@ def test_an_annotator(copy):
     labels = copy / "weaklib" / "supervisors" / "labels.py"
     rule = """def _longer(pairs, labeled):
     words = [pairs[f"response_{side}"].str.split().str.len().to_numpy(float) for side in "ab"]
-    return _by_reward(words[0] - words[1])
+    return words[0] - words[1]
 
 
-# Annotators with"""
-    change(labels, "# Annotators with", rule)
+# Those with"""
+    change(labels, "# Those with", rule)
     change(labels, "ANNOTATORS = {**TRAINED}", 'ANNOTATORS = {**TRAINED, "longer": _longer}')
     change(copy / "params" / "smoke.yaml", "kind: scalar_head", "kind: longer")
     (folder,) = stored(copy, 'graph.labels(p, "annotator", "unlabeled", 0, "opt-tiny")')
@@ -102,8 +102,8 @@ def test_an_annotator(copy):
 def test_a_dataset(copy):
     datasets = copy / "weaklib" / "data" / "preference_datasets.py"
     mine = """FORMS = {
-    "mine": Form(lambda row: pair_of_row({"prompt": row["q"], "chosen": row["good"], "rejected": row["bad"]}),
-                 ("train.jsonl",), ("test.jsonl",)),"""
+    "mine": (lambda row: pair_of_row({"prompt": row["q"], "chosen": row["good"], "rejected": row["bad"]}),
+             "{split}.jsonl", "train", "test"),"""
     change(datasets, "FORMS = {", mine)
     for split, count in (("train", 40), ("test", 10)):
         rows = [{"q": f"\n\nHuman: {split} {i}\n\nAssistant:", "good": " Gladly.", "bad": " No."} for i in range(count)]
@@ -118,7 +118,7 @@ def test_a_dataset(copy):
     }
     task |= {"parts": None, "revision": None, "max_pairs": None, "on_bad_row": "drop"}
     lines = f"""
-from weaklib.study.sections import DatasetTask
+from weaklib.study.profile import DatasetTask
 from weaklib.training.base import train_tokenizer
 train_tokenizer(["a text"], 300).save_pretrained("model")
 p = p.model_copy(update={{"task": DatasetTask(**{task!r})}})
@@ -137,7 +137,7 @@ def test_a_notebook(copy):
             "run",
             'results = study.run([r for point in study.sweep_points("betas") for r in study.arms("human", overrides=point)])',
         ),
-        ("", 'study.save_table(weaklib.gra(results, ["beta"]), "mine", "GRA by β.")'),
+        ("", 'study.save_table(weaklib.mean_of(results, ["beta"], "gra"), "mine", "GRA by β.")'),
         ("", "study.finish()"),
     ]
     cell = {"cell_type": "code", "execution_count": None, "outputs": []}

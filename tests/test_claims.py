@@ -10,8 +10,8 @@ import pytest
 from weaklib.arms.folders import NOTEBOOKS, ROOT
 from weaklib.data.errors import RequestError
 from weaklib.reproduce.ledger import VERDICTS, ledger, load_claims, verdict
-from weaklib.study.papers import reported
 from weaklib.study.parameters import load_profile
+from weaklib.study.study import reported
 
 ROW = {"arm": "cw", "baseline": "arm=human", "metric": "gra", "weak": "opt-tiny", "strong": "opt-small"}
 CLAIM = {
@@ -88,7 +88,7 @@ def estimate(value, half=0.02, **more):
 def judged(tmp_path, **changes):
     path = tmp_path / "claims.yaml"
     path.write_text(json.dumps([CLAIM | changes]), encoding="utf-8")
-    return ledger(load_claims(path), "smoke", load_profile("smoke"), reasons=reasons).iloc[0]
+    return ledger(load_claims(path), "smoke", load_profile("smoke"), why=reasons).iloc[0]
 
 
 def test_a_reversed_contrast_fails(tmp_path, written):
@@ -195,7 +195,7 @@ def test_every_committed_verdict_follows_from_its_interval():
 def test_the_committed_ledger_is_what_the_committed_contrasts_say():
     """Of today's claims and profile: whoever runs 14_claims alone in a fresh clone gets what is committed."""
     committed = pd.read_csv(ROOT / "figures" / "sandbox" / "14_claims" / "claims.csv")
-    again = ledger(load_claims(), "sandbox", load_profile("sandbox"), reasons=reasons)
+    again = ledger(load_claims(), "sandbox", load_profile("sandbox"), why=reasons)
     columns = ["id", "direction", "margin", "reported", "setting", "estimate", "ci_low", "ci_high", "verdict", "why"]
     pd.testing.assert_frame_equal(again[columns], committed[columns], check_dtype=False)
 

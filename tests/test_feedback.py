@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from weaklib.evaluation.judging import repeated_verdicts
-from weaklib.evaluation.label_metrics import group_means, influence, mean_difference
+from weaklib.evaluation.metrics import influence, label_means
 
 
 def labels(match: list[list[bool]], **columns) -> pd.DataFrame:
@@ -35,15 +35,15 @@ def test_a_difference_of_two_groups_has_its_variance():
     assert scores.var(ddof=1) / len(scores) == pytest.approx(variance, rel=0.03)
 
 
-def test_mean_difference():
+def test_difference_of_two_groups():
     match = [[True] * 4 + [False] * 4] * 2
     rows = labels(match, verdict_again=[1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0] * 2)
-    row = mean_difference(rows, ["weak"], "verdict_again", "human").iloc[0]
+    row = label_means(rows, ["weak"], "verdict_again", where="human").iloc[0]
     assert row["estimate"] == pytest.approx(0.5) and -1 <= row["ci_low"] < 0.5 < row["ci_high"] <= 1
     assert (row["n_seeds"], row["n_prompts"]) == (2, 8)
 
 
 def test_groups_that_are_too_small_are_left_out():
     rows = labels([[True, True, True, False], [True, True, False, False]])
-    assert group_means(rows, ["human"], "pair", (0, np.inf))["human"].tolist() == [True]
-    assert mean_difference(rows, ["weak"], "pair", "human").empty
+    assert label_means(rows, ["human"], "pair", largest=np.inf)["human"].tolist() == [True]
+    assert label_means(rows, ["weak"], "pair", where="human").empty

@@ -18,7 +18,6 @@ from weaklib.arms import running
 from weaklib.arms.folders import NOTEBOOKS, ROOT
 from weaklib.data.files import save_json, sha256
 from weaklib.figures import save
-from weaklib.reproduce import cite as citation
 from weaklib.reproduce import gallery
 from weaklib.reproduce.run import reproduce
 
@@ -228,7 +227,7 @@ def test_the_study_is_named_as_its_citation_file_names_it(folder, capsys, monkey
     people = "[{family-names: Doe & Roe, given-names: Jo}, {family-names: Li}, {name: A Group}]"
     cff = f"title: T\ndate-released: 2031-01-02\nauthors: {people}\n"
     (folder.parent / "CITATION.cff").write_text(cff)
-    monkeypatch.setattr(citation, "ROOT", folder.parent)
+    monkeypatch.setattr(gallery, "ROOT", folder.parent)
     figure = entries(cite(capsys, "07_gold_reward/kl"))["weaklib-smoke-07_gold_reward-kl"]
     assert figure["author"] == r"Doe \& Roe, Jo and Li and {A Group}" and figure["year"] == "2031"
 
@@ -244,7 +243,7 @@ def test_the_study_is_named_as_its_citation_file_names_it(folder, capsys, monkey
     ],
 )
 def test_papers_are_those_of_the_caption_and_the_notebook(notebook, caption, papers):
-    assert "".join(citation._papers(caption, notebook)) == papers
+    assert "".join(gallery._papers(caption, notebook)) == papers
 
 
 def test_papers_are_cited_in_full(folder, capsys):

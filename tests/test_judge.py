@@ -20,9 +20,7 @@ from weaklib.data.errors import RequestError
 from weaklib.evaluation.judging import judge_reliability, win_rates
 from weaklib.study.parameters import load_profile
 from weaklib.supervisors import judge
-from weaklib.supervisors.journal import Question, verdict_of
-from weaklib.supervisors.judge import JudgeFailed, form_text, probe, simulate
-from weaklib.supervisors.judge_settings import Judge
+from weaklib.supervisors.judge import Judge, JudgeFailed, Question, form_text, probe, simulate, verdict_of
 
 READABLE = '{"better": "1"}'
 
@@ -189,8 +187,7 @@ def test_a_stopped_run_goes_on_where_it_was(serve, tmp_path):
     server = serve(script)
     program = (
         "import json, sys\nfrom pathlib import Path\n"
-        "from weaklib.supervisors.journal import Question\nfrom weaklib.supervisors.judge import ask, form_text\n"
-        "from weaklib.supervisors.judge_settings import Judge\n"
+        "from weaklib.supervisors.judge import Judge, Question, ask, form_text\n"
         "settings = Judge(**json.loads(sys.argv[1]))\n"
         "asked = [Question(f'prompt {i}', f'one {i}', f'two {i}') for i in range(30)]\n"
         "ask(settings, form_text(settings.form), asked, Path(sys.argv[2]))"

@@ -6,14 +6,17 @@ import pytest
 from scipy import stats
 
 from weaklib.evaluation.intervals import correct_family, crossed_mean, detectable, nested_mean, pooled
-from weaklib.evaluation.label_metrics import (
+from weaklib.evaluation.metrics import (
     agreement_across_seeds,
     calibration_error,
+    difference,
+    label_means,
+    mean_of,
+    paired_scores,
+    rank_agreement,
     reliability_curve,
-    share_correct,
-    share_difference,
+    wins,
 )
-from weaklib.evaluation.metrics import difference, gold_gap, gra, mean_of, rank_agreement, win_rate, wins
 
 
 def results(**arms) -> pd.DataFrame:
@@ -44,11 +47,11 @@ def test_ties_count_one_half():
 def test_a_missing_reward_is_not_a_loss():
     assert np.isnan(wins([np.nan], [0.0])[0])
     with pytest.raises(ValueError, match="missing in 1 of 4"):
-        gra(results(human=[[2.0, np.nan], [2.0, 0.0]]), ["arm"])
+        mean_of(results(human=[[2.0, np.nan], [2.0, 0.0]]), ["arm"], "gra")
 
 
 def test_gra():
-    row = gra(results(human=[[2.0, 1.0, 0.0, 2.0], [2.0, 1.0, 0.0, 0.0]]), ["arm"]).iloc[0]
+    row = mean_of(results(human=[[2.0, 1.0, 0.0, 2.0], [2.0, 1.0, 0.0, 0.0]]), ["arm"], "gra").iloc[0]
     assert row["estimate"] == pytest.approx((2.5 + 1.5) / 8)
     assert (row["n_seeds"], row["n_prompts"]) == (2, 4)
     assert 0 <= row["ci_low"] < row["estimate"] < row["ci_high"] <= 1
@@ -58,7 +61,7 @@ def test_gra_refuses_seeds_with_different_prompts():
     rows = results(human=[[2.0, 1.0], [2.0, 1.0]])
     rows.loc[0, "prompt"] = "another"
     with pytest.raises(ValueError, match="different prompts"):
-        gra(rows, ["arm"])
+        mean_of(rows, ["arm"], "gra")
 
 
 def test_difference_is_paired():
@@ -97,7 +100,7 @@ def _bounds(estimate):
 
 def test_label_accuracy():
     labels = pd.DataFrame({"weak": "w", "seed": [0] * 4 + [1] * 4, "human": [True, True, True, False] * 2})
-    row = share_correct(labels, ["weak"], "human").iloc[0]
+    row = label_means(labels, ["weak"], "human").iloc[0]
     assert row["estimate"] == 0.75 and row["ci_low"] < 0.75 < row["ci_high"] and row["n_seeds"] == 2
 
 
@@ -109,25 +112,25 @@ def test_length_controlled_gra_takes_length_out():
     rows["words"] = 10 + 5 * (2 * longer - 1) + 3  # on average longer than the start's 10
     rows["sft_words"] = 10
     by_length = rows.assign(gold_reward=np.where(rng.random(4000) < 0.3 + 0.4 * longer, 2.0, 0.0))
-    plain, controlled = (gra(by_length, ["arm"], length_controlled=c)["estimate"][0] for c in (False, True))
+    plain, controlled = (mean_of(by_length, ["arm"], m)["estimate"][0] for m in ("gra", "gra_at_equal_length"))
     assert plain == pytest.approx(0.5, abs=0.03) and controlled < plain - 0.05
     unrelated = rows.assign(gold_reward=np.where(rng.random(4000) < 0.7, 2.0, 0.0))
-    assert gra(unrelated, ["arm"], length_controlled=True)["estimate"][0] == pytest.approx(0.7, abs=0.03)
+    assert mean_of(unrelated, ["arm"], "gra_at_equal_length")["estimate"][0] == pytest.approx(0.7, abs=0.03)
 
 
 def test_length_controlled_gra_without_differences_is_gra():
     rows = results(human=[[2.0, 0.0, 2.0, 1.0]])
-    assert gra(rows, ["arm"], length_controlled=True).equals(gra(rows, ["arm"]))
+    assert mean_of(rows, ["arm"], "gra_at_equal_length").equals(mean_of(rows, ["arm"], "gra"))
 
 
 def test_labels_against_a_rule_on_the_same_pairs():
     """Right where the rule is right, and on one pair more of four: +25 points; order of rows does not matter."""
     labels = pd.DataFrame({"weak": "w", "seed": 0, "pair": [0, 1, 2, 3], "human": [True, True, True, False]})
-    rule = pd.DataFrame({"weak": "rule", "seed": 0, "pair": [3, 2, 1, 0], "human": [False, False, True, True]})
-    row = share_difference(labels, rule, ["weak"], "human").iloc[0]
+    rule = pd.Series([False, False, True, True], index=[3, 2, 1, 0], name="rule")
+    row = label_means(labels.join(rule, on="pair"), ["weak"], "human", minus="rule").iloc[0]
     assert row["estimate"] == 0.25 and row["ci_low"] < 0 < row["ci_high"]
     with pytest.raises(ValueError, match="missing in 1 of 4"):
-        share_difference(labels, rule.head(3), ["weak"], "human")
+        label_means(labels.join(rule.head(3), on="pair"), ["weak"], "human", minus="rule")
 
 
 def test_calibration_error_by_hand():
@@ -193,9 +196,9 @@ def test_the_kept_simulation_covers_in_every_cell():
 
 def test_gap_and_win_rate_are_of_the_same_seed_and_prompt():
     rows = results(human=[[1.0, 2.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0]], cw=[[2.0, 2.0, 0.0, 1.0], [1.0, 1.0, 1.0, -1.0]])
-    gaps = gold_gap(rows, ["weak", "strong"], "cw", "human").sort_values(["seed", "prompt"])["gap"]
+    gaps = paired_scores(rows, ["weak", "strong"], "human", "gold_reward").sort_values(["seed", "prompt"])["score"]
     assert gaps.tolist() == [1.0, 0.0, -3.0, 1.0, 1.0, 1.0, 1.0, -1.0]
-    row = win_rate(rows, ["weak", "strong"], "cw", "human").iloc[0]
+    row = difference(rows, ["weak", "strong"], "human", "win_rate").iloc[0]
     assert row["estimate"] == pytest.approx((2.5 + 3) / 8)
 
 

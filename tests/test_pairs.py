@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import logsigmoid
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from weaklib.training import pairs
+from weaklib.training import language_models as pairs
 from weaklib.training.losses import preference_loss
 
 VOCABULARY, PAD, LONGEST = 97, 0, 24

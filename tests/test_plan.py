@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from weaklib.arms.stage import Stage, upstream
-from weaklib.reproduce.plan import as_text, plan, stages_asked_for
+from weaklib.reproduce.run import as_text, plan, stages_asked_for
 
 NOTEBOOK = "05_top_confidence"
 ONE_PAIR = {"models.weak": "opt-tiny", "models.strong": "opt-small", "top_percents": [50]}
@@ -30,7 +30,7 @@ def keep(store: Path, stages: list[Stage], **seconds: float) -> None:
     for stage in stages:
         folder = store / stage.name / stage.key
         folder.mkdir(parents=True, exist_ok=True)
-        record = stage.describe() | {"seconds": seconds.get(stage.name, 2.0)}
+        record = stage.record | {"seconds": seconds.get(stage.name, 2.0)}
         (folder / "stage.json").write_text(json.dumps(record))
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from weaklib.arms import graph
-from weaklib.arms.store import Store
+from weaklib.arms.stage import Store
 from weaklib.data import preference_datasets
 from weaklib.data.errors import RequestError
 from weaklib.study import checks
@@ -167,7 +167,7 @@ def task(tokenizer):
 def made(profile, root) -> tuple[dict[str, pd.DataFrame], dict]:
     """The task's tables and its counts."""
     stage = graph.task(profile)
-    Store(root).compute(stage.describe())
+    Store(root).compute(stage.record)
     folder = Store(root).folder(stage)
     tables = {file.stem: pd.read_parquet(file) for file in folder.glob("*.parquet")}
     return tables, json.loads((folder / "counts.json").read_text())
@@ -178,9 +178,10 @@ def test_every_dataset_gives_its_pairs(name, tmp_path):
     write, *expected = WRITTEN[name]
     parts = BOTH if name == "hh-rlhf" else None
     files = preference_datasets.locate(name.split()[0], parts, str(write(tmp_path)), None)
-    pairs, counts = preference_datasets.read(files["train"].values(), name.split()[0], "error")
+    pair_of, *_ = preference_datasets.FORMS[name.split()[0]]
+    pairs, counts = preference_datasets.read_pairs(*files["train"].values(), pair_of=pair_of)
     assert expected in pairs.to_numpy().tolist()
-    assert len(pairs) == counts["pairs"] == (2 * TRAIN if name == "hh-rlhf" else TRAIN)
+    assert len(pairs) == counts["rows"] - sum(counts["dropped"].values()) == (2 * TRAIN if name == "hh-rlhf" else TRAIN)
     assert not pairs["prompt"].str.contains(question(100)[:-1]).any(), "a test prompt"
 
 
@@ -350,12 +351,12 @@ def wrong_folders(tmp_path_factory):
 def test_a_wrong_file_is_one_line(more, line, task, wrong_folders):
     more = {k: v.format(tmp=wrong_folders) if isinstance(v, str) else v for k, v in more.items()}
     with pytest.raises(RequestError) as error:
-        checks.check(task(**{"source": wrong_folders / "hh"} | more), [])
+        checks.check(task(**{"source": wrong_folders / "hh"} | more))
     assert line.format(tmp=wrong_folders) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_too_few_that_are_short_enough_is_said_by_the_stage(task, tmp_path):
-    with pytest.raises(preference_datasets.BadFile, match="task.test_prompts is 10: the dataset's test split has 0"):
+    with pytest.raises(RequestError, match="task.test_prompts is 10: the dataset's test split has 0"):
         made(task(write_hh(tmp_path / "hh"), max_tokens=1), tmp_path)
 
 
@@ -389,11 +390,11 @@ from pathlib import Path
 from weaklib.arms import graph
 from weaklib.study import checks
 from weaklib.study.parameters import load_profile, parse_value
-from weaklib.arms.store import Store
+from weaklib.arms.stage import Store
 profile = load_profile("hh-file", {"task": parse_value(sys.argv[1].removeprefix("task="))})
-checks.check(profile, [])
+checks.check(profile)
 store, stage = Store(Path("store")), graph.task(profile)
-store.compute(stage.describe())
+store.compute(stage.record)
 print((store.folder(stage) / "counts.json").read_text())
 """
 
@@ -453,10 +454,10 @@ class NoSuchRevision(BaseHTTPRequestHandler):
 
 def test_a_revision_that_does_not_exist_is_one_line(tmp_path):
     code = """
-from weaklib.data import preference_datasets
+from weaklib.data import errors, preference_datasets
 try:
     preference_datasets.locate("hh-rlhf", ["harmless-base"], "Anthropic/hh-rlhf", "%s")
-except preference_datasets.BadFile as error:
+except errors.RequestError as error:
     print(error)
 """
     with ThreadingHTTPServer(("127.0.0.1", 0), NoSuchRevision) as server:

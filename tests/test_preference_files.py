@@ -6,7 +6,8 @@ import json
 import pandas as pd
 import pytest
 
-from weaklib.data.preference_files import BadFile, read_pairs
+from weaklib.data import preference_datasets
+from weaklib.data.errors import RequestError
 
 HH = {
     "chosen": "\n\nHuman: Hello\n\nAssistant: Hi.\n\nHuman: How?\n\nAssistant: Gladly.",
@@ -17,6 +18,11 @@ EXPECTED = {
     "chosen": " Gladly.",
     "rejected": " No.",
 }
+
+
+def read_pairs(path, **settings):
+    pairs, counts = preference_datasets.read_pairs(path, **settings)
+    return pairs.to_dict("records"), counts
 
 
 def messages(*contents):
@@ -94,7 +100,7 @@ def test_what_is_dropped_is_counted_by_its_cause(tmp_path):
     _, counts = read_pairs(write(tmp_path / "pairs.jsonl", rows), on_bad_row="drop")
     causes = {"rejected is neither text nor chat messages": 2, "chosen and rejected are equal": 1}
     assert counts["dropped"] == causes and counts["bad_rows_dropped"] == 3
-    with pytest.raises(BadFile, match=r"none\.jsonl: no preference pairs in it: row 1: rejected is neither"):
+    with pytest.raises(RequestError, match=r"none\.jsonl: no preference pairs in it: row 1: rejected is neither"):
         read_pairs(write(tmp_path / "none.jsonl", rows[1:]), on_bad_row="drop")
 
 
@@ -121,7 +127,7 @@ BAD_ROWS = {
 def test_a_bad_row_is_named_or_dropped(tmp_path, cause):
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps(HH) + "\n" + BAD_ROWS[cause] + "\n")
-    with pytest.raises(BadFile, match=rf"pairs\.jsonl: row 2: .*{cause}"):
+    with pytest.raises(RequestError, match=rf"pairs\.jsonl: row 2: .*{cause}"):
         read_pairs(path)
     pairs, counts = read_pairs(path, on_bad_row="drop")
     assert len(pairs) == 1 and counts["bad_rows_dropped"] == 1
@@ -142,5 +148,5 @@ def test_a_bad_row_is_named_or_dropped(tmp_path, cause):
 def test_a_bad_file_is_named(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadFile, match=name):
+    with pytest.raises(RequestError, match=name):
         read_pairs(tmp_path / name)

@@ -1,5 +1,6 @@
 """The trainers against TRL's own, on real models."""
 
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +13,9 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 from weaklib.arms import graph
 from weaklib.study.parameters import load_profile
 from weaklib.supervisors.annotator import BradleyTerryTrainer
-from weaklib.training.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
-from weaklib.training.pair_trainer import BucketSampler
-from weaklib.training.pairs import response_logps, score
+from weaklib.training.language_models import load_causal_lm, load_tokenizer, response_logps, score, tokenize_pairs
 from weaklib.training.policy import WeightedDPOTrainer, weigh
-from weaklib.training.trainers import TextTrainer, trainer_settings
+from weaklib.training.trainers import BucketSampler, TextTrainer, trainer_settings
 
 TRL_NAMES = {"dpo": "sigmoid", "ipo": "ipo", "rdpo": "robust"}
 PAIRS = 8
@@ -28,11 +27,12 @@ def student(request, made):
     p = load_profile("smoke", {"seeds": [0], "models.weak": "opt-tiny", "models.strong": request.param})
     folder = made(graph.sft(p, request.param, 0))
     labels = pd.read_parquet(made(graph.labels(p, "human", "all")) / "labels.parquet").head(PAIRS)
-    return folder, labels, graph._limits(p)
+    return folder, labels, p.model_dump(include=graph.LIMITS)
 
 
 def settings(**more):
-    return trainer_settings({"epochs": 1, "batch_size": PAIRS, "learning_rate": 1e-3}, 0, "cpu", Path()) | more
+    training, out = {"epochs": 1, "batch_size": PAIRS, "learning_rate": 1e-3}, Path(tempfile.gettempdir(), "weaklib")
+    return trainer_settings(training, 0, "cpu", out) | more
 
 
 def perturbed(folder):

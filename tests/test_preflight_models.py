@@ -104,4 +104,4 @@ def test_a_model_in_the_cache_is_looked_at_as_a_folder(tmp_path):
 )  # fmt: skip
 def test_what_a_model_or_the_machine_lacks(changes, line):
     with pytest.raises(RequestError, match="^" + line):
-        checks.check(load_profile("smoke", changes), [])
+        checks.check(load_profile("smoke", changes))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from weaklib.data.dialogue import messages
+from weaklib.data.preference_datasets import messages
 from weaklib.evaluation.rewards import rewards_of_model as rewards
 from weaklib.training.base import train_tokenizer
 

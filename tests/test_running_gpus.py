@@ -8,8 +8,7 @@ from distributed import Client, LocalCluster
 
 import weaklib.data
 from weaklib.arms import running
-from weaklib.arms.stage import Stage
-from weaklib.arms.store import Store
+from weaklib.arms.stage import Stage, Store
 from weaklib.data.errors import RequestError
 
 TIMED_STAGE = """

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from weaklib.arms import graph
-from weaklib.evaluation.responses import Draw, generate
+from weaklib.evaluation.responses import draw, generate
 from weaklib.training.language_models import load_causal_lm, load_tokenizer
 
 
@@ -12,7 +12,7 @@ def test_tokens_are_drawn_from_the_softmax_at_the_temperature():
     rows, temperature = 200_000, 0.7
     scores = torch.tensor([2.0, -torch.inf, 0.5, -1.0, 0.0, -torch.inf])
     torch.manual_seed(0)
-    chosen = Draw(temperature)(torch.zeros(rows, 1, dtype=torch.long), scores.expand(rows, -1))
+    chosen = draw(torch.zeros(rows, 1, dtype=torch.long), scores.expand(rows, -1), temperature)
     assert (chosen.isfinite().sum(dim=1) == 1).all()
     shares = np.bincount(chosen.argmax(dim=1), minlength=len(scores)) / rows
     expected = (scores / temperature).softmax(dim=0).numpy()
@@ -22,7 +22,7 @@ def test_tokens_are_drawn_from_the_softmax_at_the_temperature():
 
 def test_each_row_has_a_draw_of_its_own():
     torch.manual_seed(0)
-    chosen = Draw(1.0)(torch.zeros(64, 1, dtype=torch.long), torch.zeros(64, 1000)).argmax(dim=1)
+    chosen = draw(torch.zeros(64, 1, dtype=torch.long), torch.zeros(64, 1000), 1.0).argmax(dim=1)
     assert len(set(chosen.tolist())) > 50
 
 

@@ -13,8 +13,7 @@ import torch
 from weaklib.arms import graph
 from weaklib.data.world import WORLDS
 from weaklib.evaluation.intervals import LEVEL, correct_family
-from weaklib.evaluation.label_metrics import share_correct
-from weaklib.evaluation.metrics import difference, gra
+from weaklib.evaluation.metrics import difference, label_means, mean_of
 from weaklib.figures.tables import SETTING
 from weaklib.study.labels import weak_labels
 from weaklib.study.study import Study
@@ -42,7 +41,7 @@ def results(study):
 
 def test_weak_and_human_labels_agree_as_published(study_of_task):
     """[A] reports 60.6%."""
-    agreement = share_correct(weak_labels(study_of_task), ["weak"], "human").set_index("weak")["estimate"]
+    agreement = label_means(weak_labels(study_of_task), ["weak"], "human").set_index("weak")["estimate"]
     print(agreement.to_string())
     assert agreement.between(0.57, 0.64).all(), agreement
 
@@ -95,13 +94,13 @@ def test_a_second_sample_of_the_start_is_no_better(study):
         first, second = (study.read(stage, "rewards").set_index("prompt")["gold_reward"] for stage in stages)
         table = pd.DataFrame({"gold_reward": second, "sft_gold_reward": first}).reset_index()
         tables.append(table.assign(strong=strong, seed=seed))
-    rows = gra(pd.concat(tables), ["strong"])
+    rows = mean_of(pd.concat(tables), ["strong"], "gra")
     print(rows.to_string())
     assert ((rows["ci_low"] <= CHANCE) & (CHANCE <= rows["ci_high"])).all()
 
 
 def test_random_labels_are_not_above_chance(results):
-    rows = gra(results[results["arm"] == "random"], SETTING)
+    rows = mean_of(results[results["arm"] == "random"], SETTING, "gra")
     print(rows.to_string())
     assert (rows["ci_low"] <= CHANCE).all()
 

@@ -12,8 +12,7 @@ import pytest
 
 from weaklib.arms import graph, running
 from weaklib.arms import stage as stages
-from weaklib.arms.stage import Stage, fingerprint
-from weaklib.arms.store import Store
+from weaklib.arms.stage import Stage, Store, fingerprint
 from weaklib.study.parameters import load_profile
 from weaklib.supervisors import judge
 
@@ -65,14 +64,14 @@ def test_every_stage_is_found():
 
 def test_a_changed_helper_recomputes_who_uses_it(copied_package):
     before = fingerprints()
-    change(copied_package / "supervisors" / "confidence.py", "/ 2)", "/ 3)")
+    change(copied_package / "supervisors" / "labels.py", "abs(margin) / 2", "abs(margin) / 3")
     # labels write the judge's, too
     assert recomputed(before, fingerprints()) == {"judge_labels", "labels"}
 
 
 def test_a_changed_helper_of_a_helper_recomputes(copied_package):
     before = fingerprints()
-    change(copied_package / "data" / "world" / "dialogue_text.py", "boil an egg", "fry an egg")
+    change(copied_package / "data" / "world" / "dialogue.py", "boil an egg", "fry an egg")
     assert recomputed(before, fingerprints()) == {"gold_pairs", "judge_labels", "rewards", "task"}
 
 
@@ -93,7 +92,7 @@ def test_five_edits_re_key_only_what_they_touch(copied_package, monkeypatch, tmp
     change(
         copied_package / "arms" / "table.py", "    weak  ", "    mine          human       all        none\n    weak  "
     )
-    change(copied_package / "figures" / "style.py", "#D55E00", "#FF0000")
+    change(copied_package / "figures" / "draw.py", "#D55E00", "#FF0000")
     assert fingerprints() == after
 
     # a sweep, and the text of a question
@@ -103,12 +102,12 @@ def test_five_edits_re_key_only_what_they_touch(copied_package, monkeypatch, tmp
     arm, pair = graph.ARMS["weak"], ("opt-tiny", "opt-small")
     assert graph.policy(swept, arm, *pair, 0).key == graph.policy(profile, arm, *pair, 0).key
     rating = load_profile("smoke", {"judge.form": "rating"})
-    keys = [graph.judge_labels(p, "unlabeled", 0).key for p in (profile, rating)]
-    assert graph.judge_labels(swept, "unlabeled", 0).key == keys[0]
+    keys = [graph.labels(p, "judge", "unlabeled", 0).key for p in (profile, rating)]
+    assert graph.labels(swept, "judge", "unlabeled", 0).key == keys[0]
     shutil.copytree(judge.FORMS, tmp_path / "forms")
     change(tmp_path / "forms" / "pairwise.txt", "$prompt", "$prompt, please")
     monkeypatch.setattr(judge, "FORMS", tmp_path / "forms")
-    edited = [graph.judge_labels(p, "unlabeled", 0).key for p in (profile, rating)]
+    edited = [graph.labels(p, "judge", "unlabeled", 0).key for p in (profile, rating)]
     assert edited[0] != keys[0] and edited[1] == keys[1]
     assert graph.labels(profile, "annotator", "unlabeled", 0, "opt-tiny").name == "labels"  # asks no judge
 
@@ -121,11 +120,9 @@ def test_a_key_tells_parameters_inputs_and_libraries_apart(monkeypatch):
     assert split() == split()
     assert len({split(), split(seed=1), split(task_seed=1)}) == 3
     before = split()
-    stages.library_versions.cache_clear()
     monkeypatch.setattr(stages, "version", lambda name: "0.0")
     assert split() != before
     monkeypatch.undo()
-    stages.library_versions.cache_clear()
 
 
 SMALL_TASK = {
@@ -142,7 +139,7 @@ SMALL_TASK = {
 
 def compute(root, seed=0):
     stage = Stage("data.task", parameters={**SMALL_TASK, "seed": seed})
-    Store(root).compute(stage.describe())
+    Store(root).compute(stage.record)
     return Store(root).folder(stage)
 
 
@@ -157,9 +154,9 @@ def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
     script = f"""
         import os, pathlib, signal
         from tests.test_store import SMALL_TASK, Stage, Store
-        from weaklib.arms import store
-        stage = Stage("data.task", parameters={{**SMALL_TASK, "seed": 0}}).describe()
-        store.Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing is renamed
+        from weaklib.arms import stage as stages
+        stage = Stage("data.task", parameters={{**SMALL_TASK, "seed": 0}}).record
+        stages.Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing is renamed
         Store(pathlib.Path({str(tmp_path)!r})).compute(stage)
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT)
@@ -170,10 +167,11 @@ def test_a_killed_stage_leaves_nothing_and_runs_again(tmp_path):
 
 
 GOES_ON_STAGE = """
-from weaklib.training.scratch import scratch
 def run(out, *, stops):
-    steps = sorted(scratch(out).iterdir())
-    (scratch(out) / f"step-{len(steps)}").write_text("done")
+    scratch = out.with_suffix(".scratch")
+    scratch.mkdir(exist_ok=True)
+    steps = sorted(scratch.iterdir())
+    (scratch / f"step-{len(steps)}").write_text("done")
     if len(steps) < stops:
         raise OSError("no power")
     (out / "steps.json").write_text(str(len(steps)))
@@ -188,8 +186,8 @@ def test_scratch_outlives_an_error_and_goes_when_the_stage_is_done(tmp_path, mon
     store, stage = Store(tmp_path / "store"), Stage("data.goes_on", parameters={"stops": 2})
     for _ in range(2):
         with pytest.raises(OSError, match="no power"):
-            store.compute(stage.describe())
-    store.compute(stage.describe())
+            store.compute(stage.record)
+    store.compute(stage.record)
     assert (store.folder(stage) / "steps.json").read_text() == "2"
     assert {path.name for path in (store.root / ".partial").iterdir()} == {f"{stage.key}.lock"}
 
@@ -208,7 +206,7 @@ def compute_slow(root, log):
     import weaklib.data
 
     weaklib.data.__path__.append(str(root))
-    Store(root / "store").compute(Stage("data.slow", parameters={"log": str(log)}).describe())
+    Store(root / "store").compute(Stage("data.slow", parameters={"log": str(log)}).record)
 
 
 def test_equal_keys_run_once_though_two_processes_ask(tmp_path):
@@ -230,7 +228,7 @@ def test_what_is_stored_does_not_run_again(tmp_path):
 def test_a_worker_with_older_code_refuses(tmp_path):
     stage = Stage("data.task", parameters={**SMALL_TASK, "seed": 0})
     with pytest.raises(RuntimeError, match="restart"):
-        Store(tmp_path).compute(stage.describe() | {"code": "that of an hour ago"})
+        Store(tmp_path).compute(stage.record | {"code": "that of an hour ago"})
 
 
 def test_a_failed_stage_is_named(cluster, tmp_path):

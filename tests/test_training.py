@@ -12,11 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from weaklib.arms import graph, running
-from weaklib.arms.store import Store
+from weaklib.arms.stage import Store
 from weaklib.study.parameters import load_profile
 from weaklib.training.base import train_tokenizer
 from weaklib.training.language_models import load_causal_lm, prompt_ids, response_ids
-from weaklib.training.scratch import scratch_of
 from weaklib.training.trainers import SameOrder
 
 LORA = {"r": 2, "lora_alpha": 4.0, "lora_dropout": 0.1, "target_modules": ["q_proj", "v_proj"]}
@@ -53,7 +52,7 @@ def in_a_process(store: Store, stage, stop_at: int = -1, whole_checkpoint: bool 
                 os.kill(os.getpid(), signal.SIGKILL)
 
         SameOrder.on_save = killed
-        running._compute(store, stage.describe(), [])
+        running._compute(store, stage.record, [])
 
     process = multiprocessing.get_context("fork").Process(target=compute)
     process.start()
@@ -73,12 +72,15 @@ def test_a_killed_training_ends_with_the_weights_of_one_never_stopped(name, made
     steps = round(2 * logged["step"] / logged["epoch"])
     first, second = sorted(random.sample(range(1, steps), 2))
     for stop_at, whole_checkpoint in ((first, False), (second, True)):
-        assert in_a_process(again, stage, stop_at, whole_checkpoint) == -signal.SIGKILL and not again.has(stage)
+        assert (
+            in_a_process(again, stage, stop_at, whole_checkpoint) == -signal.SIGKILL
+            and not again.folder(stage).exists()
+        )
     assert in_a_process(again, stage) == 0
     for file in whole.glob("*.safetensors"):
         expected, weights = load_file(file), load_file(again.folder(stage) / file.name)
         assert all(torch.equal(expected[key], weights[key]) for key in expected), f"stopped at {first} and {second}"
-    assert not scratch_of(tmp_path / ".partial" / stage.key).exists()
+    assert not (tmp_path / ".partial" / f"{stage.key}.scratch").exists()
 
 
 def test_adapters_are_loaded_as_they_were_trained(made, float64):

@@ -13,8 +13,7 @@ from weaklib.arms import graph
 from weaklib.arms.folders import ROOT
 from weaklib.data.task import world_pairs
 from weaklib.data.world import WORLDS, dialogue, summarisation
-from weaklib.data.world import dialogue_text as text
-from weaklib.data.world.grammar import normal
+from weaklib.data.world.grammar import normal, told
 from weaklib.data.world.knobs import HumanAnnotator
 from weaklib.study.parameters import load_profile
 from weaklib.training.base import train_tokenizer
@@ -85,7 +84,7 @@ def test_what_careful_writers_say_is_of_the_grammar(name):
 def test_kinds_of_dialogue(prompts, share):
     drawn = dialogue.sample_prompts(np.random.default_rng(0), 1000, prompts)
     assert len(set(drawn)) == 1000
-    assert np.mean([dialogue.wish_of(p) in text.HARMFUL for p in drawn]) == pytest.approx(share, abs=0.05)
+    assert np.mean([told(p, dialogue.WISHES) in dialogue.HARMFUL for p in drawn]) == pytest.approx(share, abs=0.05)
 
 
 def test_more_prompts_than_the_world_has():
@@ -95,8 +94,7 @@ def test_more_prompts_than_the_world_has():
 
 def test_no_sentence_has_two_meanings():
     """Two wishes that shared a step would make one of them a mistake."""
-    steps = [step for steps in text.HELPFUL.values() for step in steps]
-    steps += [step for both in text.HARMFUL.values() for steps in both for step in steps]
+    steps = [step for both in dialogue.WISHES.values() for steps in both for step in steps]
     assert len(set(map(normal, steps))) == len(steps)
 
 

@@ -1,97 +1,38 @@
 """``python -m weaklib``: the study from the command line."""
 
 import argparse
-import json
+import importlib
 import os
 import sys
 from pathlib import Path
 
-from weaklib.data.errors import RequestError
-from weaklib.study.parameters import parse_value, read_profile, validate
-
-FOLDERS = {"store": "WEAKLIB_STORE", "runs": "WEAKLIB_RUNS", "figures": "WEAKLIB_FIGURES"}
+from weaklib.data.errors import RequestError, StudyFailed
+from weaklib.study.parameters import parse_value
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done and verified, 1 the study failed, 2 the request was wrong."""
-    options = _parser().parse_args(arguments)
-    for name, variable in FOLDERS.items():
-        if getattr(options, name, None) is not None:
-            os.environ[variable] = str(Path(getattr(options, name)).absolute())
     try:
-        return options.command(options)
-    except RequestError as error:
+        options = vars(_parser().parse_args(arguments))
+        for name in {"store", "figures", "runs"} & options.keys():
+            if (folder := options.pop(name)) is not None:
+                os.environ[f"WEAKLIB_{name.upper()}"] = str(Path(folder).absolute())
+        if "overrides" in options:
+            options["overrides"] = dict(options["overrides"])
+        # what a command needs takes a second or two to import
+        module, command = options.pop("command").split(".")
+        getattr(importlib.import_module(f"weaklib.reproduce.{module}"), command)(**options)
+    except (RequestError, StudyFailed) as error:
         print(f"weaklib: {error}", file=sys.stderr)
-        return 2
-
-
-def _reproduce(options) -> int:
-    from weaklib.reproduce.run import NotebookFailed, reproduce  # papermill and distributed take a second to import
-
-    try:
-        manifest = reproduce(options.profile, options.only, _overrides(options.set), options.workers, options.scheduler)
-    except NotebookFailed as error:
-        print(f"weaklib: {error}", file=sys.stderr)
-        return 1
-    print(f"done: {manifest}")
+        return 1 if isinstance(error, StudyFailed) else 2
     return 0
 
 
-def _plan(options) -> int:
-    from weaklib.reproduce.plan import as_text, plan
-
-    planned = plan(options.profile, options.only, _overrides(options.set))
-    print(json.dumps(planned, indent=1) if options.json else as_text(planned))
-    return 0
-
-
-def _verify(options) -> int:
-    from weaklib.reproduce.verify import verify  # pandas
-
-    comparisons = verify(options.profile)
-    print(*comparisons, sep="\n")
-    failed = [comparison.file for comparison in comparisons if not comparison.verified]
-    if failed:
-        print(f"weaklib: not verified: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def _cite(options) -> int:
-    from weaklib.reproduce.cite import cite
-
-    print(cite(options.figure, options.profile))
-    return 0
-
-
-def _check(options) -> int:
-    wrong = []
-    for path in map(Path, options.files):
-        try:
-            validate(read_profile(path), path, {})
-            print(f"{path}: valid")
-        except RequestError as error:
-            wrong.append(error)
-    for error in wrong:
-        print(f"weaklib: {error}", file=sys.stderr)
-    return 2 if wrong else 0
-
-
-def _overrides(settings: list[str]) -> dict:
-    overrides = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise RequestError(f"--set {setting}: KEY=VALUE is needed")
-        overrides[key] = parse_value(value)
-    return overrides
-
-
-class _Parser(argparse.ArgumentParser):
-    def __init__(self, *arguments, **settings):
-        super().__init__(*arguments, allow_abbrev=False, **settings)
-
-    def error(self, message):  # one line, like every other wrong request
-        self.exit(2, f"weaklib: {message}\n")
+def _setting(text: str) -> tuple:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise RequestError(f"--set {text}: KEY=VALUE is needed")
+    return key, parse_value(value)
 
 
 def _positive(text: str) -> int:
@@ -100,43 +41,41 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):  # one line, like every other wrong request
+        self.exit(2, f"weaklib: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m weaklib", description=__doc__.partition(": ")[2])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    parser = _Parser(prog="python -m weaklib", description=__doc__.partition(": ")[2], allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    asked = argparse.ArgumentParser(add_help=False)
-    asked.add_argument("--profile", default="sandbox", help="a file of params/ (default: %(default)s)")
-    asked.add_argument("--only", nargs="+", default=[], metavar="NB", help="these notebooks only")
-    asked.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override parameters")
-    asked.add_argument("--store", metavar="DIR", help="default: WEAKLIB_STORE, or artifacts/ of the repository")
+    def command(name: str, function: str, what: str):
+        added = commands.add_parser(name, help=what, allow_abbrev=False)
+        added.set_defaults(command=function)
+        return added.add_argument
 
-    reproduce = commands.add_parser(
-        "reproduce", parents=[asked], help="run the notebooks of a profile: every figure and table"
-    )
-    reproduce.set_defaults(command=_reproduce)
-    reproduce.add_argument("--workers", type=_positive, help="processes on this machine (default: its cores)")
-    reproduce.add_argument("--scheduler", metavar="URL", help="use this Dask cluster instead")
-    reproduce.add_argument("--figures", metavar="DIR", help="default: WEAKLIB_FIGURES, or figures/ of the repository")
-    reproduce.add_argument("--runs", metavar="DIR", help="default: WEAKLIB_RUNS, or runs/ of the repository")
-
-    plan = commands.add_parser("plan", parents=[asked], help="what would run, and how long")
-    plan.set_defaults(command=_plan)
-    plan.add_argument("--json", action="store_true", help="as JSON")
-
-    verify = commands.add_parser("verify", help="regenerated figure data against the committed")
-    verify.set_defaults(command=_verify)
-    verify.add_argument("--profile", default="sandbox", help="a file of params/ (default: %(default)s)")
-    verify.add_argument("--figures", metavar="DIR", help="default: WEAKLIB_FIGURES, or figures/ of the repository")
-
-    cite = commands.add_parser("cite", help="caption, BibTeX and provenance of a figure")
-    cite.set_defaults(command=_cite)
-    cite.add_argument("figure", metavar="NOTEBOOK/NAME")
-    cite.add_argument("--profile", default="sandbox", help="a folder of the figures (default: %(default)s)")
-    cite.add_argument("--figures", metavar="DIR", help="default: WEAKLIB_FIGURES, or figures/ of the repository")
-
-    check = commands.add_parser("check", help="validate parameter files")
-    check.set_defaults(command=_check)
-    check.add_argument("files", nargs="+", metavar="FILE")
+    reproduce = command("reproduce", "run.reproduce", "run the notebooks of a profile: every figure and table")
+    plan = command("plan", "run.show_plan", "what would run, and how long")
+    verify = command("verify", "gallery.verify", "regenerated figure data against the committed")
+    cite = command("cite", "gallery.cite", "caption, BibTeX and provenance of a figure")
+    check = command("check", "run.check_files", "validate parameter files")
+    for add in (reproduce, plan, verify):
+        add("--profile", default="sandbox", help="a file of params/ (default: %(default)s)")
+    for add in (reproduce, plan):
+        add("--only", nargs="+", default=[], metavar="NB", help="these notebooks only")
+        several = {"dest": "overrides", "type": _setting, "nargs": "+", "action": "extend", "default": []}
+        add("--set", metavar="KEY=VALUE", help="override parameters", **several)
+        add("--store", metavar="DIR", help="default: WEAKLIB_STORE, or artifacts/ of the repository")
+    reproduce("--workers", type=_positive, help="processes on this machine (default: its cores)")
+    reproduce("--scheduler", metavar="URL", help="use this Dask cluster instead")
+    cite("figure", metavar="NOTEBOOK/NAME")
+    cite("--profile", default="sandbox", help="a folder of the figures (default: %(default)s)")
+    for add in (reproduce, verify, cite):
+        add("--figures", metavar="DIR", help="default: WEAKLIB_FIGURES, or figures/ of the repository")
+    reproduce("--runs", metavar="DIR", help="default: WEAKLIB_RUNS, or runs/ of the repository")
+    plan("--json", dest="as_json", action="store_true", help="as JSON")
+    check("files", nargs="+", metavar="FILE")
     return parser
 
 

@@ -32,11 +32,11 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from weaklib.evaluation import responses
 from weaklib.supervisors.annotator import BradleyTerryTrainer
-from weaklib.training import pairs
+from weaklib.training import language_models as pairs
 from weaklib.training.language_models import token_logps
 from weaklib.training.losses import preference_loss
 from weaklib.training.policy import WeightedDPOTrainer
-from weaklib.training.trainers import TextTrainer, trainer_settings
+from weaklib.training.trainers import TextTrainer, train_and_save, trainer_settings
 
 RESULTS = Path(__file__).with_suffix(".json")
 LONGEST = 512  # tokens of a prompt with its response, as the papers filter
@@ -129,7 +129,7 @@ class Bench:
         """Of a trainer; TRL's own order of the pairs, and its micro-batches, as large as ours."""
         scale = self.scale
         training = {"epochs": 1, "batch_size": scale.step_pairs, "learning_rate": 1e-5}
-        settings = trainer_settings(training, 0, scale.device, Path()) | {"bf16": True}
+        settings = trainer_settings(training, 0, scale.device, Path(tempfile.gettempdir(), "bench")) | {"bf16": True}
         if theirs:
             steps = {"gradient_accumulation_steps": scale.step_pairs // scale.micro_pairs}
             settings |= {"train_sampling_strategy": "random", "per_device_train_batch_size": scale.micro_pairs} | steps
@@ -302,10 +302,12 @@ class Bench:
         self.measure("OPT-1.3B CW-DPO, training", len(rows), sides)
 
     def cw_dpo(self, size: dict, settings: dict) -> WeightedDPOTrainer:
-        weighted = [row | {"weight": 0.5 + 0.5 * (number % 2)} for number, row in enumerate(self.data.rows)]
-        more = {"train_dataset": Dataset.from_list(weighted), "processing_class": self.data.tokenizer}
+        more = {"train_dataset": Dataset.from_list(self.weighted()), "processing_class": self.data.tokenizer}
         more |= {"objective": "dpo", "batch_tokens": self.scale.batch_tokens}
         return WeightedDPOTrainer(self.network(size), DPOConfig(**settings), **more)
+
+    def weighted(self) -> list[dict]:
+        return [row | {"weight": 0.5 + 0.5 * (number % 2)} for number, row in enumerate(self.data.rows)]
 
     def trl(self, precomputed: bool, dtype=torch.float32) -> DPOTrainer:
         config = DPOConfig(**self.settings(theirs=True), precompute_ref_log_probs=precomputed)
@@ -327,7 +329,7 @@ class Bench:
 
         def step(name: str, gradients: bool) -> Side:
             form = variants[name]
-            numbers = pairs.batches_of_pairs(rows, form, self.scale.batch_tokens)
+            numbers = [some for some, _ in pairs.batches_of_pairs(rows, form, self.scale.batch_tokens)]
             batches = [self.batch([rows[n] for n in some], form) for some in numbers]
 
             def run():
@@ -347,11 +349,11 @@ class Bench:
             sides = {name: partial(step, name, gradients) for name in variants}
             self.measure(f"OPT-1.3B attention, {what}", len(rows), sides)
 
-    def batch(self, rows: list[dict], form: str) -> pairs.Batch:
+    def batch(self, rows: list[dict], form: str) -> dict[str, torch.Tensor]:
         return {name: tensor.to(self.scale.device) for name, tensor in pairs.collate(rows, form).items()}
 
-    def logps(self, model, batch: pairs.Batch, form: str, masked: bool = True) -> torch.Tensor:
-        """As :func:`weaklib.training.pairs.response_logps`, but in the form that is asked for."""
+    def logps(self, model, batch: dict[str, torch.Tensor], form: str, masked: bool = True) -> torch.Tensor:
+        """As :func:`weaklib.training.language_models.response_logps`, but in the form that is asked for."""
         if form == "shared":
             return pairs.response_logps(model, batch)
         mask = {"attention_mask": (batch["segments"] >= 0).long()} if masked else {}
@@ -410,10 +412,11 @@ class Bench:
                     folder = Path(place, out)
                     training = {"epochs": 1, "batch_size": self.scale.step_pairs, "learning_rate": 1e-4}
                     settings = trainer_settings(training, 0, self.scale.device, folder, checkpoint_steps=half)
-                    trainer = self.cw_dpo(self.scale.weak, settings | {"bf16": True, "logging_steps": 1})
-                    if stop:
-                        trainer.add_callback(StopAfter(stop))
-                    trainer.train_and_save(folder)
+                    config = DPOConfig(**settings | {"bf16": True, "logging_steps": 1})
+                    kind, model, tokenizer = WeightedDPOTrainer, self.network(self.scale.weak), self.data.tokenizer
+                    more = {"objective": "dpo", "batch_tokens": self.scale.batch_tokens}
+                    more |= {"callbacks": [StopAfter(stop)] if stop else None}
+                    train_and_save(folder, kind, model, config, self.weighted(), tokenizer, **more)
                     curves.append(pd.read_json(folder / "training_log.json")["loss"])
             whole, _, stopped = curves
             assert len(whole) == len(stopped) == 2 * half

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -23,13 +24,13 @@ from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from weaklib.data.preference_files import read_pairs
+from weaklib.data.preference_datasets import read_pairs
 from weaklib.data.task import world_pairs
 from weaklib.data.world import WORLDS
 from weaklib.evaluation import responses
 from weaklib.study.parameters import load_profile
 from weaklib.supervisors.annotator import BradleyTerryTrainer
-from weaklib.training import pairs
+from weaklib.training import language_models as pairs
 from weaklib.training.base import train_tokenizer
 from weaklib.training.language_models import tokenize_pairs
 from weaklib.training.policy import WeightedDPOTrainer
@@ -47,7 +48,7 @@ TEN_MILLION |= {"num_hidden_layers": 6, "num_attention_heads": 8, "dropout": 0.0
 
 def trainer_settings(batch: int) -> dict:
     training = {"epochs": 1, "batch_size": batch, "learning_rate": 1e-5}
-    return settings_of(training, 0, "cpu", Path())  # without checkpoints nothing is written there
+    return settings_of(training, 0, "cpu", Path(tempfile.gettempdir(), "bench"))  # nothing is written there
 
 
 class Data:
@@ -85,8 +86,8 @@ class Data:
 
 
 def from_file(path: str, count: int) -> Data:
-    rows, _ = read_pairs(Path(path), "error")
-    frame = pd.DataFrame(rows).rename(columns={"chosen": "response_a", "rejected": "response_b"})
+    pairs, _ = read_pairs(Path(path))
+    frame = pairs.rename(columns={"chosen": "response_a", "rejected": "response_b"})
     whole = (frame["prompt"] != "") & (frame["response_a"] != "") & (frame["response_b"] != "")
     return Data("HH", frame[whole].sample(count, random_state=0).reset_index(drop=True), TEN_MILLION, 8000)
 

@@ -21,11 +21,10 @@ import torch
 from cold import cold_seconds, timed
 
 from weaklib.arms.folders import ROOT, store_folder
-from weaklib.arms.stage import Stage, upstream
-from weaklib.arms.store import Store
-from weaklib.reproduce.plan import stages_asked_for
+from weaklib.arms.stage import Stage, Store, upstream
+from weaklib.reproduce.run import stages_asked_for
 from weaklib.study.parameters import load_profile
-from weaklib.training import pairs
+from weaklib.training import language_models as pairs
 from weaklib.training.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
 from weaklib.training.policy import weigh
 
@@ -56,7 +55,7 @@ def seconds_of(store: Store, stage: Stage) -> float:
 def shared_and_naive(profile: str, store: Store) -> dict:
     notebooks = {name: stages_asked_for(name, profile, {}) for name in load_profile(profile).notebooks}
     everything = upstream(stage for stages in notebooks.values() for stage in stages)
-    if missing := [stage for stage in everything if not store.has(stage)]:
+    if missing := [stage for stage in everything if not store.folder(stage).is_dir()]:
         sys.exit(f"{len(missing)} stages are not stored: make reproduce first")
     seconds, ratios = {stage.key: seconds_of(store, stage) for stage in everything}, plain_ratios()
     naive = 0.0
@@ -158,7 +157,7 @@ def _of_text(stage: Stage, store: Store) -> float:
     folder, task = store.folder(stage), store.folder(stage.inputs["task"])
     (layers, head), tokenizer = _weights(folder), load_tokenizer(folder)
     if stage.name == "base":
-        texts, epochs = pd.read_parquet(task / "corpus.parquet")["text"], stage.parameters["pretraining"]["epochs"]
+        texts, epochs = pd.read_parquet(task / "corpus.parquet")["text"], stage.parameters["training"]["epochs"]
         tokens = sum(map(len, tokenizer(texts.tolist())["input_ids"]))
         return 6 * epochs * tokens * (layers + head)
     shown, epochs = pd.read_parquet(task / "demonstrations.parquet"), stage.parameters["training"]["epochs"]

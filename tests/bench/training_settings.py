@@ -9,8 +9,8 @@ import pandas as pd
 
 from weaklib.arms import graph, running
 from weaklib.arms.folders import PARAMS, store_folder
-from weaklib.arms.store import Store
-from weaklib.evaluation.metrics import gra
+from weaklib.arms.stage import Store
+from weaklib.evaluation.metrics import mean_of
 from weaklib.study.parameters import load_profile
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
@@ -34,7 +34,7 @@ def main() -> None:
         policy, start = (pd.read_parquet(store.folder(stage) / "rewards.parquet").set_index("prompt") for stage in both)
         table = pd.DataFrame({"gold_reward": policy["gold_reward"], "sft_gold_reward": start["gold_reward"]})
         tables.append(table.reset_index().assign(**dict(setting)))
-    results = gra(pd.concat(tables), ["learning_rate", "beta", "strong"])
+    results = mean_of(pd.concat(tables), ["learning_rate", "beta", "strong"], "gra")
     results.to_csv(PARAMS / "sandbox-settings.csv", index=False, float_format="%.6g")
     print(results.to_string())
 

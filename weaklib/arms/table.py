@@ -1,16 +1,8 @@
-"""The table of arms: each labelled way to train a policy. A new arm is a line here, and perhaps one in weaklib.figures.draw."""
+"""The table of arms: ways to train a policy. A new arm is a line here, and perhaps one in weaklib.figures.draw."""
 
-from dataclasses import dataclass
+from collections import namedtuple
 
-
-@dataclass(frozen=True)
-class Arm:
-    name: str
-    labels: str  # who labels: human, annotator, oracle, random, or matched and mismatched ([A] Sec. 4)
-    part: str  # which pairs: labeled (D_l), unlabeled (D_u), all
-    weighting: str  # none, confidence, top, and those of weaklib.training.policy.weigh
-
-
+Arm = namedtuple("Arm", "name labels part weighting")  # who labels which pairs; weightings: training.policy.weigh
 _TABLE = """
     human         human       unlabeled  none
     human_all     human       all        none

@@ -2,24 +2,19 @@
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 @contextmanager
 def aside(folder: Path):
     """Yields a folder to write into; its files replace those of ``folder`` only when all of them are written."""
     folder.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=".aside-", dir=folder))
-    try:
-        yield place
-        for file in sorted(place.iterdir()):
-            os.replace(file, folder / file.name)
-    finally:
-        shutil.rmtree(place)
+    with TemporaryDirectory(prefix=".aside-", dir=folder) as place:
+        yield Path(place)
+        for file in sorted(Path(place).iterdir()):
+            file.replace(folder / file.name)
 
 
 def save_json(content: dict, path: Path) -> Path:

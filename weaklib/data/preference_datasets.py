@@ -1,205 +1,225 @@
-"""Published preference datasets: where their files lie, what a row of each says, and how a task is drawn from them.
+"""Preference pairs: from files in HH-RLHF's form or TRL's (text or chat messages), and from published datasets."""
 
-========================================= =====================================================================
-``hh-rlhf``                               Anthropic/hh-rlhf: two whole dialogues, in folders by kind
-``tldr``                                  openai/summarize_from_feedback, comparisons, in the hub's own conversion to parquet
-                                          (a commit of ``refs/convert/parquet``); or trl-lib/tldr-preference
-``ultrafeedback``                         HuggingFaceH4/ultrafeedback_binarized, the ``_prefs`` splits
-========================================= =====================================================================
-"""
-
+import gzip
+import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from itertools import groupby
+from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
+from huggingface_hub import errors, is_offline_mode, snapshot_download
 
-from weaklib.data.errors import BadFile, LeftOut
+from weaklib.data.errors import RequestError
 from weaklib.data.files import local_folder
-from weaklib.data.preference_files import divide, pair_of_row, read_pairs
 
-# Texts that are tokenised at once.
-_BATCH = 1000
+HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
+SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
+MET = ("rows", "bad_rows_dropped", "empty_responses", "prompts_differ", "human_turns_cut")
+CAUSES = {KeyError: "key {} is missing", json.JSONDecodeError: "not JSON: {}", ValueError: "{}"}
+CAUSES |= {Exception: "not an object of this form: {}"}
 
 
-def _of_tldr(row: dict) -> tuple[dict, set[str]]:
-    """A comparison of two summaries, put in the form of Stiennon et al. (2020); or TRL's rows, which are in it already."""
+def pair_of_row(row: dict) -> tuple[dict, set[str]]:
+    """The pair of a row, as text: ``prompt, chosen, rejected`` (text or chat messages), or the last two as dialogues.
+    Their prompt is what both share up to an "Assistant:", usually the last; what the human says last is left out.
+    Returns it, and which of ``prompts_differ`` and ``human_turns_cut`` were met. Raises for a bad row.
+    """
+    texts, met = [_plain(row, key) for key in ("chosen", "rejected")], set()
+    if row.get("prompt") is not None:
+        prompt = _plain(row, "prompt")
+        if isinstance(row["prompt"], list):  # messages: the reply's own "Assistant:" belongs to the prompt
+            prompt += ASSISTANT
+            texts = [text.removeprefix(ASSISTANT) for text in texts]
+    else:
+        dialogues = [text.split(ASSISTANT) for text in texts]
+        for turns in dialogues:
+            turns[-1], human, _ = turns[-1].partition(HUMAN)
+            met |= {"human_turns_cut"} if human else set()
+        shared = len(commonprefix([turns[:-1] for turns in dialogues]))
+        if not shared:
+            raise ValueError('the two dialogues share no prompt: no "Assistant:" turn up to which they are equal')
+        met |= {"prompts_differ"} if max(map(len, dialogues)) > shared + 1 else set()
+        prompt = ASSISTANT.join([*dialogues[0][:shared], ""])
+        texts = [ASSISTANT.join(turns[shared:]) for turns in dialogues]
+    if texts[0].strip() == texts[1].strip():
+        raise ValueError("chosen and rejected are equal")
+    return {"prompt": prompt, "chosen": texts[0], "rejected": texts[1]}, met
+
+
+def _plain(row: dict, key: str) -> str:
+    if isinstance(value := row[key], str):
+        return value
+    if not isinstance(value, list) or not all(isinstance(message.get("content"), str) for message in value):
+        raise ValueError(f"{key} is neither text nor chat messages: {value!r:.60}")
+    if unknown := {message.get("role") for message in value} - set(SPEAKERS):
+        raise ValueError(f"{key}: unknown role {unknown.pop()!r}")
+    return "".join(f"\n\n{SPEAKERS[message['role']]}: {message['content']}" for message in value)
+
+
+def messages(prompt: str, response: str | None = None) -> list[dict]:
+    """A dialogue as chat messages; what is not in HH-RLHF's form (a post to summarise) is one message of the user.
+    What one speaker says twice in a row, which some templates refuse, is one message.
+    """
+    asked = re.sub(r"\n\nAssistant: ?\Z", "", prompt)  # without the turn that the response will be
+    _, *turns = re.split(r"\n\n(System|Human|Assistant): ?", asked)
+    said, roles = turns or ["Human", prompt.strip()], dict(zip(SPEAKERS.values(), SPEAKERS))
+    by_role = groupby(zip(said[::2], said[1::2]), key=lambda turn: roles[turn[0]])
+    dialogue = [{"role": role, "content": "\n\n".join(what for _, what in some)} for role, some in by_role]
+    return dialogue if response is None else [*dialogue, {"role": "assistant", "content": response.strip()}]
+
+
+def read_pairs(*paths: Path, on_bad_row: str = "error", pair_of: Callable = pair_of_row) -> tuple[pd.DataFrame, dict]:
+    """Preference pairs of ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` files. ``pair_of`` reads a row, or returns ``None``
+    and why, where it states no preference. Returns the pairs as text (responses may be empty), and counts of what was
+    met: :data:`MET`, and ``dropped`` (why → rows without a pair). Raises RequestError where a file cannot be read or
+    has no pairs, or a row is bad and ``on_bad_row`` is ``error``.
+    """
+    pairs, counts, dropped = [], dict.fromkeys(MET, 0), Counter()
+    for path in paths:
+        before, first_cause = len(pairs), ""
+        for number, row in _rows(path):
+            counts["rows"] += 1
+            try:
+                pair, met = pair_of(json.loads(row) if isinstance(row, str) else row)
+            except (LookupError, ValueError, TypeError, AttributeError) as error:
+                cause = next(CAUSES[kind] for kind in CAUSES if isinstance(error, kind)).format(error)
+                if on_bad_row == "error":
+                    raise RequestError(f"{path}: row {number}: {cause}") from None
+                first_cause = first_cause or f": row {number}: {cause}"
+                pair, met = None, {"bad_rows_dropped", cause.partition(": ")[0]}  # without the value that is to blame
+            for what in met:
+                (counts if what in counts else dropped)[what] += 1
+            if pair is not None:
+                counts["empty_responses"] += (not pair["chosen"].strip()) + (not pair["rejected"].strip())
+                pairs.append(pair)
+        if len(pairs) == before:
+            raise RequestError(f"{path}: no preference pairs in it{first_cause}")
+    return pd.DataFrame(pairs), counts | {"dropped": dict(dropped)}
+
+
+def _rows(path: Path):
+    """(number from 1, row) of each row; of JSON lines a row is its text."""
+    try:
+        if path.suffix == ".parquet":
+            yield from enumerate(pyarrow.parquet.ParquetFile(path).read().to_pylist(), start=1)
+        elif path.name.endswith((".jsonl", ".jsonl.gz")):
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="\n") as lines:
+                yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+        else:
+            raise RequestError(f"{path}: not a .jsonl, .jsonl.gz or .parquet file")
+    except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+        raise RequestError(f"{path}: cannot be read: {error}") from None
+
+
+def _of_tldr(row: dict) -> tuple[dict | None, set[str]]:
+    """A comparison of two summaries, in the form of Stiennon et al. (2020); or TRL's rows, which are in it already."""
     if "prompt" in row:
         return pair_of_row(row)
-    info, choice = _value(row, "info"), _value(row, "choice")
-    if isinstance(info, dict) and info.get("post") is None and info.get("article") is not None:
-        raise LeftOut("a CNN/DM article, not a post")
-    subreddit, title, post = (_value(row, "info", key) for key in ("subreddit", "title", "post"))
-    if choice not in (0, 1):
-        raise ValueError(f"choice is neither 0 nor 1: {choice!r}")
-    summaries = [" " + _value(row, "summaries", number, "text").strip() for number in (choice, 1 - choice)]
-    prompt = f"SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
-    return pair_of_row({"prompt": prompt, "chosen": summaries[0], "rejected": summaries[1]})
+    info, choice = row["info"], row["choice"]
+    if info.get("post") is None and info.get("article") is not None:
+        return None, {"a CNN/DM article, not a post"}
+    told = [info[key] for key in ("subreddit", "title", "post")]
+    if None in told:
+        raise ValueError(f"info has no subreddit, title or post: {told!r:.60}")
+    chosen, rejected = (" " + row["summaries"][side]["text"].strip() for side in (choice, 1 - choice))
+    prompt = "SUBREDDIT: r/{}\n\nTITLE: {}\n\nPOST: {}\n\nTL;DR:".format(*told)
+    return pair_of_row({"prompt": prompt, "chosen": chosen, "rejected": rejected})
 
 
-def _of_ultrafeedback(row: dict) -> tuple[dict, set[str]]:
+def _of_ultrafeedback(row: dict) -> tuple[dict | None, set[str]]:
     """Two chats that differ in their last message; ``prompt`` repeats the first one and is not read."""
-    chosen, rejected = _value(row, "chosen"), _value(row, "rejected")
-    for side, chat in (("chosen", chosen), ("rejected", rejected)):
-        if not isinstance(chat, list) or _value(row, side, -1, "role") != "assistant":
-            raise ValueError(f"{side} is no chat that the assistant ends: {chat!r:.60}")
-    if _value(row, "score_chosen") == _value(row, "score_rejected"):
-        raise LeftOut("equal scores")
-    if chosen[:-1] != rejected[:-1]:
-        raise ValueError("the two chats have different prompts")
-    if chosen == rejected:
-        raise LeftOut("equal responses")
-    return pair_of_row({"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]})
+    (*prompt, chosen), (*other, rejected) = row["chosen"], row["rejected"]
+    if row["score_chosen"] == row["score_rejected"] or chosen == rejected:
+        return None, {"equal scores" if row["score_chosen"] == row["score_rejected"] else "equal responses"}
+    if prompt != other or not chosen["role"] == rejected["role"] == "assistant":
+        raise ValueError("the two chats differ in more than the last message, which is the assistant's")
+    return pair_of_row({"prompt": prompt, "chosen": [chosen], "rejected": [rejected]})
 
 
-def _value(row: dict, *path: str | int):
-    """What lies at ``path`` in nested columns.
-
-    Raises:
-        ValueError: nothing does; the line says up to where.
-    """
-    for depth, step in enumerate(path, start=1):
-        try:
-            row = row[step]
-        except (KeyError, IndexError, TypeError):
-            row = None
-        if row is None:
-            raise ValueError(f"key {'.'.join(map(str, path[:depth]))!r} is missing")
-    return row
-
-
-@dataclass(frozen=True)
-class Form:
-    pair_of: Callable[[dict], tuple[dict, set[str]]]
-    # where the files of a split may lie, the first place that has any; {part}: in each of the task's parts
-    train: tuple[str, ...]
-    test: tuple[str, ...]
-
-
+# Published datasets: what a row says, and where files lie, by {part} and by the names of the training and test split.
+# They are Anthropic/hh-rlhf; openai/summarize_from_feedback's comparisons as the hub converts them (a commit of
+# refs/convert/parquet), or trl-lib/tldr-preference; HuggingFaceH4/ultrafeedback_binarized.
 FORMS = {
-    "hh-rlhf": Form(pair_of_row, ("{part}/train.jsonl.gz",), ("{part}/test.jsonl.gz",)),
-    "tldr": Form(
-        _of_tldr,
-        ("comparisons/train/*.parquet", "data/train-*.parquet"),
-        ("comparisons/validation/*.parquet", "data/validation-*.parquet"),
-    ),
-    "ultrafeedback": Form(_of_ultrafeedback, ("data/train_prefs-*.parquet",), ("data/test_prefs-*.parquet",)),
+    "hh-rlhf": (pair_of_row, "{part}/{split}.jsonl.gz", "train", "test"),
+    "tldr": (_of_tldr, "comparisons/{split}/*.parquet or data/{split}-*.parquet", "train", "validation"),
+    "ultrafeedback": (_of_ultrafeedback, "data/{split}-*.parquet", "train_prefs", "test_prefs"),
 }
 
 
-def locate(
-    name: str, parts: list[str] | None, source: str, revision: str | None, download: bool = True
-) -> dict[str, dict[str, Path]]:
-    """The files of ``train`` and ``test``, by their names in the dataset's repository.
-
-    Args:
-        source: a folder, or a hub id; of a hub id only these files are fetched, at the commit ``revision``, unless the hub's cache has them.
-        download: False for looking into the cache alone.
-
-    Raises:
-        BadFile: what is missing, and for a hub id the command that fetches it.
+def locate(name: str, parts: list[str] | None, source: str, revision: str | None, download: bool = True) -> dict:
+    """The files of ``train`` and ``test``, each a dict of their names in the dataset's repository → paths.
+    Of a hub id only these are fetched, at its commit; without ``download`` they are looked for in the hub's cache.
+    Raises RequestError: what is missing, and how to fetch it.
     """
-    if folder := local_folder(source):
-        if not folder.is_dir():
-            raise BadFile(f"task.source {source!r}: no such folder, and not a hub id")
-        return _files(folder, name, parts)
-
-    from huggingface_hub import is_offline_mode, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    patterns = [pattern for split in ("train", "test") for some in _places(name, parts, split) for pattern in some]
+    _, pattern, *names = FORMS[name]
+    splits = zip(("train", "test"), names)
+    places = [(split, pattern.format(part=part, split=its)) for split, its in splits for part in parts or [None]]
+    patterns = [pattern for _, place in places for pattern in place.split(" or ")]
     wanted = {"repo_type": "dataset", "revision": revision, "allow_patterns": patterns}
+    local, found = local_folder(source), {"train": {}, "test": {}}
+    if local and not local.is_dir():
+        raise RequestError(f"task.source {source!r}: no such folder, and not a hub id")
     try:
-        folder = Path(snapshot_download(source, **wanted, local_files_only=not download))
-        return _files(folder, name, parts)
-    except (LocalEntryNotFoundError, BadFile) as error:
-        if isinstance(error, BadFile) and download and not is_offline_mode():
+        folder = local or Path(snapshot_download(source, **wanted, local_files_only=not download))
+        for split, place in places:
+            matches = sorted(path for pattern in place.split(" or ") for path in folder.glob(pattern))
+            if not matches:
+                raise RequestError(f"{folder}: no {place} in it, where {name} keeps its {split} pairs")
+            found[split] |= {path.relative_to(folder).as_posix(): path for path in matches}
+        return found
+    except errors.HfHubHTTPError as error:
+        cause = " ".join(str(error).split())
+        raise RequestError(f"task.source: dataset {source} at revision {revision}: {cause}") from None
+    except (errors.LocalEntryNotFoundError, RequestError) as error:
+        if isinstance(error, RequestError) and (local or download and not is_offline_mode()):
             raise  # all of it is here, and it is another dataset
-        included = " ".join(f"--include '{pattern}'" for pattern in patterns)
-        raise BadFile(
-            f"task.source: dataset {source} is not in the hub's cache at revision {revision}, fetch it by: "
-            f"hf download {source} --repo-type dataset --revision {revision} {included}"
-        ) from None
-    except HfHubHTTPError as error:
-        raise BadFile(f"task.source: dataset {source} at revision {revision}: {' '.join(str(error).split())}") from None
-
-
-def _files(folder: Path, name: str, parts: list[str] | None) -> dict[str, dict[str, Path]]:
-    found = {"train": {}, "test": {}}
-    for split, files in found.items():
-        for places in _places(name, parts, split):
-            here = next((matches for place in places if (matches := sorted(folder.glob(place)))), None)
-            if here is None:
-                raise BadFile(f"{folder}: no {' or '.join(places)} in it, where {name} keeps its {split} pairs")
-            files |= {path.relative_to(folder).as_posix(): path for path in here}
-    return found
-
-
-def _places(name: str, parts: list[str] | None, split: str) -> list[list[str]]:
-    """For each part of the dataset, the places where its files of ``split`` may lie."""
-    return [[place.format(part=part) for place in getattr(FORMS[name], split)] for part in parts or [None]]
-
-
-def read(paths: Iterable[Path], name: str, on_bad_row: str) -> tuple[pd.DataFrame, dict]:
-    """The pairs of all files of a split (``prompt, chosen, rejected``), and what was met (:func:`weaklib.data.preference_files.read_pairs`).
-
-    Raises:
-        BadFile: a file or a row of it is bad.
-    """
-    pairs, counts, dropped = [], Counter(), Counter()
-    for path in paths:
-        some, met = read_pairs(path, on_bad_row, FORMS[name].pair_of)
-        pairs += some
-        dropped.update(met.pop("dropped"))
-        counts.update(met)
-    return pd.DataFrame(pairs), {**counts, "dropped": dict(dropped), "pairs": len(pairs)}
+        missing = (
+            f"dataset {source} is not in the hub's cache at revision {revision}, fetch it by: hf download {source}"
+        )
+        included = "".join(f" --include '{pattern}'" for pattern in patterns)
+        raise RequestError(f"task.source: {missing} --repo-type dataset --revision {revision}{included}") from None
 
 
 def dialogue_tokens(pairs: pd.DataFrame, tokenizer: str, revision: str | None) -> np.ndarray:
-    """Tokens of each pair's prompt and longer response, shape (len(pairs),), with those that ``tokenizer`` puts before a text."""
+    """Tokens of each pair's prompt and longer response, shape (len(pairs),), with those put before a text."""
     from transformers import AutoTokenizer  # only here: it takes seconds
 
     encode = AutoTokenizer.from_pretrained(tokenizer, revision=None if local_folder(tokenizer) else revision)
 
-    def tokens(texts: list[str], **settings) -> np.ndarray:
-        batches = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
+    def tokens(texts: pd.Series, **settings) -> np.ndarray:
+        batches = (texts[start : start + 1000].tolist() for start in range(0, len(texts), 1000))
         return np.array([len(ids) for batch in batches for ids in encode(batch, **settings)["input_ids"]])
 
-    chosen, rejected = (tokens(pairs[side].tolist(), add_special_tokens=False) for side in ("chosen", "rejected"))
-    return tokens(pairs["prompt"].tolist()) + np.maximum(chosen, rejected)
+    chosen, rejected = (tokens(pairs[side], add_special_tokens=False) for side in ("chosen", "rejected"))
+    return tokens(pairs["prompt"]) + np.maximum(chosen, rejected)
 
 
-def draw(
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-    rng: np.random.Generator,
-    *,
-    max_pairs: int | None,
-    test_prompts: int,
-    demonstrations_share: float,
-    proxy_share: float,
-) -> dict:
-    """A task's parts: pairs of ``demonstrations``, ``proxy`` and ``pairs``, no two with a common prompt, and the ``test`` prompts.
+def divide(pairs: pd.DataFrame, rng: np.random.Generator, **shares: float) -> dict[str, pd.DataFrame]:
+    """The rows of each part: ``{part}_share`` of all prompts; ``pairs`` (D_l ∪ D_u) gets those that are left."""
+    prompts = rng.permutation(pairs["prompt"].unique())
+    ends = np.cumsum([round(share * len(prompts)) for _, share in sorted(shares.items())])
+    parts = zip([*sorted(shares), "pairs"], np.split(prompts, ends))
+    return {name.removesuffix("_share"): pairs[pairs["prompt"].isin(own)].reset_index(drop=True) for name, own in parts}
 
-    Test prompts are drawn from ``test`` without those of any pair of ``train``, first of all, so that other settings leave them as they are.
 
-    Raises:
-        BadFile: there are too few pairs or test prompts.
+def draw(train: pd.DataFrame, test: pd.DataFrame, rng, max_pairs: int | None, test_prompts: int, **shares) -> dict:
+    """A task's parts (:func:`divide`) of the pairs of ``train``, and its ``test`` prompts: of ``test`` without those of
+    ``train``, drawn first, so that other settings leave them as they are. Raises RequestError for too few of any.
     """
-    unseen = pd.Series(test["prompt"].unique())
-    unseen = unseen[~unseen.isin(train["prompt"])].to_numpy()
+    unseen = test.loc[~test["prompt"].isin(train["prompt"]), "prompt"].unique()
     if len(unseen) < test_prompts:
-        raise BadFile(
-            f"task.test_prompts is {test_prompts}: the dataset's test split has {len(unseen)} that are no prompts of training pairs"
-        )
+        there = f"the dataset's test split has {len(unseen)} that are no prompts of training pairs"
+        raise RequestError(f"task.test_prompts is {test_prompts}: {there}")
     drawn = rng.permutation(unseen)[:test_prompts]
     if max_pairs is not None:
         train = train.iloc[np.sort(rng.permutation(len(train))[:max_pairs])]
-    parts = divide(train, rng, demonstrations_share=demonstrations_share, proxy_share=proxy_share, test_share=0.0)
-    shares = {"demonstrations": demonstrations_share, "proxy": proxy_share, "pairs": 1.0}
-    for part, share in shares.items():
-        if share and parts[part]["prompt"].nunique() < 2:
-            raise BadFile(f"task: {len(train)} training pairs are too few: {part} would have {len(parts[part])}")
+    parts = divide(train, rng, **shares)
+    for part, some in parts.items():
+        if shares.get(f"{part}_share", 1.0) and some["prompt"].nunique() < 2:
+            raise RequestError(f"task: {len(train)} training pairs are too few: {part} would have {len(some)}")
     return parts | {"test": drawn}

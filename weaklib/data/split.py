@@ -8,9 +8,8 @@ import pandas as pd
 
 def run(out: Path, *, task: Path, labeled_fraction: float, unlabeled_fraction: float | None = None, seed: int) -> None:
     """Writes ``split.parquet``: ``pair`` and ``part`` (``labeled``, ``unlabeled`` or ``unused``), drawn by ``seed``.
-
-    Whole prompts are drawn, so that no prompt of D_u is known to the annotator. Without ``unlabeled_fraction`` D_u is all that D_l
-    leaves; with it D_u is drawn from the end of the same order, so that one seed has the same D_u whatever the size of D_l.
+    Whole prompts are drawn: the annotator knows none of D_u. Without ``unlabeled_fraction`` D_u is all that D_l leaves;
+    with it D_u is the end of the same order, so that one seed has the same D_u whatever the size of D_l.
     """
     pairs = pd.read_parquet(task / "pairs.parquet", columns=["pair", "prompt"])
     prompts = np.random.default_rng(seed).permutation(pairs["prompt"].unique())
@@ -19,5 +18,5 @@ def run(out: Path, *, task: Path, labeled_fraction: float, unlabeled_fraction: f
     part = pd.Series("unused", index=prompts)
     part.iloc[len(prompts) - unlabeled :] = "unlabeled"
     part.iloc[:labeled] = "labeled"
-    split = pd.DataFrame({"pair": pairs["pair"], "part": pairs["prompt"].map(part)})
-    split.to_parquet(out / "split.parquet", index=False)
+    pairs["part"] = pairs.pop("prompt").map(part)
+    pairs.to_parquet(out / "split.parquet", index=False)

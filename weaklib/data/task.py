@@ -1,139 +1,104 @@
 """task: preference pairs, demonstrations, text to pre-train on, and prompts to be tested on; no two share a prompt."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from weaklib.data import preference_datasets
-from weaklib.data.files import sha256 as hash_of
-from weaklib.data.preference_files import divide, read_pairs
+from weaklib.data import files
+from weaklib.data.preference_datasets import FORMS, dialogue_tokens, divide, draw, locate, read_pairs
 from weaklib.data.world import WORLDS
-from weaklib.data.world.knobs import HumanAnnotator
 
 
 def run(out: Path, *, kind: str, seed: int, **parameters) -> None:
-    """Writes
-
-    - ``pairs.parquet`` (D_l ∪ D_u): ``pair, prompt, response_a, response_b, human_prefers_a, gold_reward_a/_b``
-      (missing where no truth is known); which response is a is drawn at random;
-    - ``demonstrations.parquet``: ``prompt, completion`` for SFT; ``corpus.parquet``: ``text`` for pre-training;
-    - ``prompts.parquet``: ``part`` (``test``, and ``validation`` in the world), ``prompt``;
-    - ``proxy_pairs.parquet``: of a file or dataset, human-labelled pairs for the proxy of the gold reward;
-    - ``counts.json``: what was met in a file or dataset.
+    """Writes ``pairs.parquet`` (D_l and D_u): ``pair, prompt, response_a, response_b, human_prefers_a, gold_reward_a,
+    gold_reward_b`` (missing where unknown), sides drawn at random; ``demonstrations.parquet``: ``prompt, completion``;
+    ``corpus.parquet``: ``text``; ``prompts.parquet``: ``part`` (``test``, in the world ``validation``), ``prompt``;
+    not of the world ``proxy_pairs.parquet``, for a proxy of the gold reward, and ``counts.json``, what was met.
     """
     rng = np.random.default_rng(seed)
-    {"world": _from_world, "file": _from_file, "dataset": _from_dataset}[kind](out, rng, **parameters)
+    tables = {"world": _of_world, "file": _of_file, "dataset": _of_dataset}[kind](rng, **parameters)
+    if counts := tables.pop("counts", None):
+        files.save_json(counts, out / "counts.json")
+    prompts = [{"part": part, "prompt": prompt} for part, drawn in tables.pop("prompts").items() for prompt in drawn]
+    for name, table in (tables | {"prompts": pd.DataFrame(prompts)}).items():
+        table.to_parquet(out / f"{name}.parquet", index=False)
 
 
-def _from_world(out, rng, *, name, prompts, corpus, demonstrations, pairs, validation_prompts, test_prompts) -> None:
+def _of_world(rng, *, name, prompts, **sizes) -> dict:
     world = WORLDS[name]
-    sizes = {"corpus": corpus, "demonstrations": demonstrations, "pairs": pairs}
-    sizes |= {"validation": validation_prompts, "test": test_prompts}
     drawn = iter(world.sample_prompts(rng, sum(sizes.values()), prompts))
-    parts = {part: [next(drawn) for _ in range(size)] for part, size in sizes.items()}
-
-    texts = [prompt + world.write_response(rng, prompt) for prompt in parts["corpus"]]
-    shown = world_pairs(rng, world, parts["demonstrations"], world.HUMAN)
+    order = ("corpus", "demonstrations", "pairs", "validation_prompts", "test_prompts")
+    corpus, shown, pairs, validation, test = ([next(drawn) for _ in range(sizes[part])] for part in order)
+    texts = [prompt + world.write_response(rng, prompt) for prompt in corpus]
+    shown = world_pairs(rng, world, shown, world.HUMAN)
     best = shown["response_a"].where(shown["human_prefers_a"], shown["response_b"])
-    _write(
-        out,
-        pairs=world_pairs(rng, world, parts["pairs"], world.HUMAN),
-        demonstrations=pd.DataFrame({"prompt": shown["prompt"], "completion": best}),
-        corpus=pd.DataFrame({"text": texts}),
-        prompts=_prompts(validation=parts["validation"], test=parts["test"]),
-    )
+    return {
+        "corpus": pd.DataFrame({"text": texts}),
+        "demonstrations": pd.DataFrame({"prompt": shown["prompt"], "completion": best}),
+        "pairs": world_pairs(rng, world, pairs, world.HUMAN),
+        "prompts": {"validation": validation, "test": test},
+    }
 
 
-def world_pairs(rng: np.random.Generator, world, prompts: list[str], human: HumanAnnotator) -> pd.DataFrame:
-    """Two different responses to each prompt, their gold rewards, and which one the human prefers."""
-    responses = []
+def world_pairs(rng: np.random.Generator, world, prompts: list[str], human) -> pd.DataFrame:
+    """Two different responses to each prompt, their gold rewards, and which one ``human`` prefers."""
+    pairs, responses = pd.DataFrame({"pair": np.arange(len(prompts)), "prompt": prompts}), []
     for prompt in prompts:
         a = b = world.write_response(rng, prompt)
         while b == a:
             b = world.write_response(rng, prompt)
         responses.append((a, b))
-    pairs = pd.DataFrame(responses, columns=["response_a", "response_b"])
-    pairs.insert(0, "prompt", prompts)
+    pairs[["response_a", "response_b"]] = responses
     for side in ("a", "b"):
-        pairs[f"gold_reward_{side}"] = list(map(world.gold_reward, pairs["prompt"], pairs[f"response_{side}"]))
+        pairs[f"gold_reward_{side}"] = list(map(world.gold_reward, prompts, pairs[f"response_{side}"]))
     words_a, words_b = (pairs[f"response_{side}"].str.split().str.len() for side in ("a", "b"))
     prefers_a = human.probability(pairs["gold_reward_a"], pairs["gold_reward_b"], words_a, words_b)
-    return _numbered(pairs.assign(human_prefers_a=rng.random(len(pairs)) < prefers_a))
+    return pairs.assign(human_prefers_a=rng.random(len(pairs)) < prefers_a)
 
 
-def _from_file(out, rng, *, path, on_bad_row, sha256, **shares) -> None:
-    rows, counts = read_pairs(Path(path), on_bad_row)
-    parts = divide(pd.DataFrame(rows), rng, **shares)
+def _of_file(rng, *, path, on_bad_row, sha256, **shares) -> dict:
+    pairs, counts = read_pairs(Path(path), on_bad_row=on_bad_row)
+    parts = divide(pairs, rng, **shares)
     parts["test"] = parts["test"]["prompt"].unique()
-    _write_preferences(out, rng, counts | {"sha256": sha256}, **parts)
+    return _preferences(rng, counts | {"sha256": sha256}, **parts)
 
 
-def _from_dataset(
-    out, rng, *, name, parts, source, revision, max_tokens, tokenizer, tokenizer_revision, on_bad_row, demonstrations,
-    sha256=None, **sizes,
-) -> None:  # fmt: skip
+def _of_dataset(rng, *, name, parts, source, revision, max_tokens, on_bad_row, demonstrations, **settings) -> dict:
     """With ``demonstrations`` *chosen*, SFT learns the chosen responses of ``pairs`` themselves, as in the papers.
-
-    That leaks hidden labels: the start of every policy then knows which responses of D_u the human preferred. *separate* does not.
+    That leaks hidden labels: a policy's start knows which responses of D_u the human preferred. *separate* does not.
     """
-    files = preference_datasets.locate(name, parts, source, revision)
-    counts = {"dataset": name, "revision": revision, "max_tokens": max_tokens}
-    counts["sha256"] = {file: hash_of(path) for split in files.values() for file, path in split.items()}
-    within = {}
-    for split, paths in files.items():
-        pairs, counts[split] = preference_datasets.read(paths.values(), name, on_bad_row)
-        lengths = preference_datasets.dialogue_tokens(pairs, tokenizer, tokenizer_revision)
-        within[split] = pairs[lengths <= max_tokens].reset_index(drop=True)
-        counts[split]["pairs_within_max_tokens"] = len(within[split])
-    drawn = preference_datasets.draw(**within, rng=rng, **sizes)
+    settings.pop("sha256", None)  # of a folder's files: a part of the stage's key
+    tokenizer = settings.pop("tokenizer"), settings.pop("tokenizer_revision")
+    located = locate(name, parts, source, revision)
+    counts, within = {"dataset": name, "revision": revision, "max_tokens": max_tokens}, {}
+    counts["sha256"] = {file: files.sha256(path) for some in located.values() for file, path in some.items()}
+    for split, paths in located.items():
+        pairs, counts[split] = read_pairs(*paths.values(), on_bad_row=on_bad_row, pair_of=FORMS[name][0])
+        within[split] = pairs[dialogue_tokens(pairs, *tokenizer) <= max_tokens]
+        counts[split] |= {"pairs": len(pairs), "pairs_within_max_tokens": len(within[split])}
+    drawn = draw(**within, rng=rng, **settings)
     if demonstrations == "chosen":
         drawn["demonstrations"] = drawn["pairs"]
-    _write_preferences(out, rng, counts, **drawn)
+    return _preferences(rng, counts, **drawn)
 
 
-def _write_preferences(out, rng, counts, *, pairs, proxy, demonstrations, test) -> None:
-    _write(
-        out,
-        pairs=_file_pairs(rng, pairs),
-        proxy_pairs=_file_pairs(rng, proxy),
-        demonstrations=demonstrations[["prompt", "chosen"]].rename(columns={"chosen": "completion"}),
-        # both responses of the demonstration part: text, not preferences
-        corpus=pd.DataFrame(
-            {"text": pd.concat([demonstrations["prompt"] + demonstrations[s] for s in ("chosen", "rejected")])}
-        ),
-        prompts=_prompts(test=test),
-    )
+def _preferences(rng, counts: dict, *, pairs, proxy, demonstrations, test) -> dict:
+    # both responses of the demonstration part: text, not preferences
+    texts = pd.concat([demonstrations["prompt"] + demonstrations[side] for side in ("chosen", "rejected")])
     counts |= {"pairs": len(pairs), "proxy_pairs": len(proxy), "demonstrations": len(demonstrations)}
-    counts |= {"test_prompts": len(test)}
-    (out / "counts.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    return {
+        "counts": counts | {"test_prompts": len(test)},
+        "pairs": _drawn_sides(rng, pairs),
+        "proxy_pairs": _drawn_sides(rng, proxy),
+        "demonstrations": demonstrations[["prompt", "chosen"]].rename(columns={"chosen": "completion"}),
+        "corpus": pd.DataFrame({"text": texts}),
+        "prompts": {"test": test},
+    }
 
 
-def _file_pairs(rng, frame: pd.DataFrame) -> pd.DataFrame:
-    prefers_a = rng.random(len(frame)) < 0.5
-    pairs = pd.DataFrame(
-        {
-            "prompt": frame["prompt"],
-            "response_a": frame["chosen"].where(prefers_a, frame["rejected"]),
-            "response_b": frame["rejected"].where(prefers_a, frame["chosen"]),
-            "human_prefers_a": prefers_a,
-            "gold_reward_a": np.nan,
-            "gold_reward_b": np.nan,
-        }
-    )
-    return _numbered(pairs)
-
-
-def _numbered(pairs: pd.DataFrame) -> pd.DataFrame:
-    pairs.insert(0, "pair", np.arange(len(pairs)))
-    return pairs
-
-
-def _prompts(**parts) -> pd.DataFrame:
-    return pd.DataFrame([{"part": part, "prompt": prompt} for part, prompts in parts.items() for prompt in prompts])
-
-
-def _write(out: Path, **tables: pd.DataFrame) -> None:
-    for name, table in tables.items():
-        table.to_parquet(out / f"{name}.parquet", index=False)
+def _drawn_sides(rng, pairs: pd.DataFrame) -> pd.DataFrame:
+    prefers_a = rng.random(len(pairs)) < 0.5
+    a, b = (pairs["chosen"].where(chosen, pairs["rejected"]) for chosen in (prefers_a, ~prefers_a))
+    sides = {"prompt": pairs["prompt"], "response_a": a, "response_b": b, "human_prefers_a": prefers_a}
+    return pd.DataFrame({"pair": np.arange(len(pairs)), **sides, "gold_reward_a": np.nan, "gold_reward_b": np.nan})

@@ -1,32 +1,28 @@
 """Figures and tables that can be cited: byte-stable files, and what they were made with."""
 
+import platform
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from weaklib.arms.folders import ROOT
 from weaklib.arms.stage import LIBRARIES
 from weaklib.data.files import aside
 
-PACKAGES = (*LIBRARIES, "distributed", "matplotlib", "pandas", "papermill", "scipy", "seaborn")
-
 # Characters that pdflatex does not know as they are.
 LATEX = str.maketrans({"→": r"$\rightarrow$", "β": r"$\beta$", "–": "--", "−": "$-$", "“": "``", "”": "''"})
 
 
-def save_figure(figure: Figure, folder: Path, name: str, title: str, key: str) -> list[Path]:
-    """Writes ``name.svg``, ``.pdf`` and ``.png``, the same bytes each time; ``title`` and ``key`` are in their metadata."""
-    empty_dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
-    subject = {"svg": "Description", "pdf": "Subject", "png": "Description"}
+def save_figure(figure, folder: Path, name: str, title: str, key: str) -> list[Path]:
+    """Writes ``name.svg``, ``.pdf`` and ``.png``, byte-stable, with ``title`` and ``key`` in their metadata."""
+    kinds = {"svg": ("Description", "Date"), "pdf": ("Subject", "CreationDate"), "png": ("Description", "Software")}
     with aside(folder) as place:
-        for kind, dates in empty_dates.items():
-            metadata = dates | {"Title": title, subject[kind]: f"store key {key}"}
+        for kind, (subject, changes) in kinds.items():
+            metadata = {changes: None, "Title": title, subject: f"store key {key}"}
             figure.savefig(place / f"{name}.{kind}", dpi=200, metadata=metadata)
-    return [folder / f"{name}.{kind}" for kind in empty_dates]
+    return [folder / f"{name}.{kind}" for kind in kinds]
 
 
 def save_csv(frame: pd.DataFrame, folder: Path, name: str) -> Path:
@@ -38,8 +34,7 @@ def save_csv(frame: pd.DataFrame, folder: Path, name: str) -> Path:
 def save_table(frame: pd.DataFrame, folder: Path, name: str, caption: str) -> list[Path]:
     """Writes ``frame`` (cells as they shall be read) as Markdown, LaTeX (booktabs) and CSV."""
     latex = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    escapes: dict = {c: f"\\{c}" for c in "%&_#$"}
-    escaped = caption.translate(str.maketrans(escapes))
+    escaped = caption.translate({ord(sign): f"\\{sign}" for sign in "%&_#$"})
     table = latex.to_latex(hrules=True, caption=escaped, label=f"tab:{name}", position_float="centering")
     with aside(folder) as place:
         (place / f"{name}.md").write_text(f"{caption}\n\n{frame.to_markdown(index=False)}\n", encoding="utf-8")
@@ -49,16 +44,16 @@ def save_table(frame: pd.DataFrame, folder: Path, name: str, caption: str) -> li
 
 
 def provenance() -> dict:
-    """The last commit that touched code, notebooks or parameters, whether they differ from it now, and the packages' versions."""
-    paths = ("--", "weaklib", "notebooks/*.ipynb", "params")
+    """The last commit of code, notebooks or parameters, whether they differ from it now, and the packages' versions."""
+
+    def git(*words: str) -> str:
+        paths = ["--", "weaklib", "notebooks/*.ipynb", "notebooks/look.yaml", "params"]
+        return subprocess.check_output(["git", *words, *paths], cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
+
     try:
-        commit: dict = {"commit": _git("log", "-1", "--format=%H", *paths) or None}
-        commit["dirty"] = bool(_git("status", "--porcelain", *paths))
+        commit, dirty = git("log", "-1", "--format=%H").strip() or None, bool(git("status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
-        commit = {"commit": None, "dirty": None}
-    packages = {name: version(name) for name in PACKAGES}
-    return commit | {"python": ".".join(map(str, sys.version_info[:3])), "packages": packages}
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        commit, dirty = None, None
+    names = (*LIBRARIES, "distributed", "matplotlib", "pandas", "papermill", "scipy", "seaborn")
+    packages = {name: version(name) for name in names}
+    return {"commit": commit, "dirty": dirty, "python": platform.python_version(), "packages": packages}

@@ -1,125 +1,220 @@
-"""Every figure on one page: ``figures/README.md``."""
+"""The figures that are there: all on one page, how to cite one, and whether their data are those that are committed."""
 
+import io
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
+from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import BaseModel, ValidationError
+import pandas as pd
+from pydantic import AliasPath, Field, ValidationError, create_model
 
 from weaklib.arms.folders import NOTEBOOKS, ROOT, figures_folder
-from weaklib.data.errors import RequestError
-from weaklib.data.files import aside
+from weaklib.data.errors import RequestError, StudyFailed
+from weaklib.data.files import aside, sha256
+from weaklib.evaluation import intervals
+from weaklib.figures.save import LATEX
+from weaklib.study.parameters import load_profile, read_yaml
 
-INTRODUCTION = """# Figures
-
-Written by `python -m weaklib reproduce` from what lies beside this page. A figure's provenance says with which parameters, code and
+INTRODUCTION = """Written by `python -m weaklib reproduce` from what lies beside this page. \
+A figure's provenance says with which parameters, code and
 packages it was made; the command under it makes it anew with the profile's own parameters."""
-
-
-class Parameters(BaseModel):
-    seeds: list[int]
-
-
-class Provenance(BaseModel):
-    """What stands in a figure's ``.json``, as far as it is shown here."""
-
-    caption: str
-    notebook: str
-    profile: str
-    parameters: Parameters
-    key: str
-    commit: str | None
-    dirty: bool | None
-    python: str
-    packages: dict[str, str]
-    device: str
-    sha256: dict[str, str]
+# BibTeX counts braces even behind a backslash, so these two have names.
+TEX = {c: f"\\{c}" for c in "%&_#$"} | {"{": r"\textbraceleft{}", "}": r"\textbraceright{}", "\\": r"\textbackslash{}"}
+TEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
+# What a row of figure data measures, beside an estimate a distance from the start; its other columns name it.
+_KL = [f"{name}_kl" for name in intervals.COLUMNS]
+MEASURED = (*intervals.MEASURED, *_KL, "left_out", "probability", "verdict", "why")
+# What stands in a figure's ``.json``, as far as it is shown.
+_SHOWN: dict = dict.fromkeys(("caption", "notebook", "profile", "key", "python", "device"), str)
+_SHOWN |= {"commit": str | None, "dirty": bool | None, "packages": dict[str, str], "sha256": dict[str, str]}
+_SHOWN |= {"seeds": Annotated[list[int], Field(validation_alias=AliasPath("parameters", "seeds"))]}
+Provenance = create_model("Provenance", **_SHOWN)
 
 
 def write() -> Path:
     """Writes ``README.md`` of the figures folder: each figure with its data and how to cite it, and the tables.
-
     The repository's own page, which is committed, has only the profiles that are committed with it.
     """
-    folder, parts = figures_folder(), [INTRODUCTION]
-    for profile in folders(folder):
-        if _is_the_repositorys(folder) and _ignored(folder / profile):
-            continue
-        parts.append(f"## {profile}")
-        for notebook in sorted({*notebooks(profile), *folders(folder / profile / "tables")}):
-            parts += _section(profile, notebook)
+    folder, parts = figures_folder(), ["# Figures", INTRODUCTION]
+    own = folder.resolve() == ROOT / "figures"
+    for profile in _names(folder):
+        if not (own and _ignored(folder / profile)):
+            parts.append(f"## {profile}")
+            for notebook in sorted({*_names(folder / profile), *_names(folder / profile / "tables")} - {"tables"}):
+                parts += _section(profile, notebook, own and (NOTEBOOKS / f"{notebook}.ipynb").is_file())
     with aside(folder) as place:
         (place / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return folder / "README.md"
 
 
-def _section(profile: str, notebook: str) -> Iterator[str]:
-    folder, source = figures_folder() / profile / notebook, NOTEBOOKS / f"{notebook}.ipynb"
-    linked = source.is_file() and _is_the_repositorys(figures_folder())
-    yield f"### [{notebook}](../notebooks/{quote(source.name)})" if linked else f"### {notebook}"
-    for name in names(folder, "json"):
-        yield f"#### {name}"
-        yield f"[![{name}]({_address(folder / f'{name}.png')})]({_address(folder / f'{name}.svg')})"
-        try:
-            yield _markdown(read_provenance(folder / f"{name}.json").caption)
-        except RequestError:  # another run's damaged file is no reason to fail this one
-            yield f"`{name}.json` cannot be read: nothing is known of this figure."
-        files = {"data": "csv", "PDF": "pdf", "provenance": "json"}
-        yield " · ".join(f"[{what}]({_address(folder / f'{name}.{kind}')})" for what, kind in files.items())
-        yield (
-            f"- regenerate: `make reproduce PROFILE={profile} ONLY={notebook}`\n"
-            f"- cite: `python -m weaklib cite {notebook}/{name} --profile {profile}`"
-        )
-    if data := [name for name in names(folder, "csv") if not (folder / f"{name}.json").is_file()]:
-        yield "Data: " + ", ".join(f"[{name}]({_address(folder / f'{name}.csv')})" for name in data)
-    tables, forms = folder.parent / "tables" / notebook, {"Markdown": "md", "LaTeX": "tex", "CSV": "csv"}
-    for name in names(tables, "md"):
-        links = (f"[{form}]({_address(tables / f'{name}.{kind}')})" for form, kind in forms.items())
-        yield f"Table {name}: {', '.join(links)}"
-
-
-def _is_the_repositorys(folder: Path) -> bool:
-    return folder.resolve() == ROOT / "figures"
-
-
 def _ignored(path: Path) -> bool:
     """Whether git leaves ``path`` out of the repository; nothing is left out where git is not there."""
-    try:
-        asked = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, capture_output=True)
-    except OSError:
-        return False
-    return asked.returncode == 0
+    asked = ["git", "check-ignore", "-q", path]
+    return bool(shutil.which("git")) and not subprocess.run(asked, cwd=ROOT, capture_output=True).returncode
 
 
-def read_provenance(path: Path) -> Provenance:
+def _section(profile: str, notebook: str, linked: bool) -> Iterator[str]:
+    folder, tables = (figures_folder() / profile / place / notebook for place in (".", "tables"))
+    yield f"### [{notebook}](../notebooks/{quote(notebook)}.ipynb)" if linked else f"### {notebook}"
+    for name in _names(folder, ".json"):
+        picture = _links(folder, name, {name: "png"})
+        yield f"#### {name}\n\n{_links(folder, name, {f'!{picture}': 'svg'})}"
+        try:
+            caption = " ".join(_read(folder / f"{name}.json").caption.split())
+            yield re.sub(r"([\\`*_\[\]<>$~|])", r"\\\1", caption)
+        except RequestError:  # another run's damaged file is no reason to fail this one
+            yield f"`{name}.json` cannot be read: nothing is known of this figure."
+        yield _links(folder, name, {"data": "csv", "PDF": "pdf", "provenance": "json"}, " · ")
+        again = f"- regenerate: `make reproduce PROFILE={profile} ONLY={notebook}`"
+        yield f"{again}\n- cite: `python -m weaklib cite {notebook}/{name} --profile {profile}`"
+    if data := [name for name in _names(folder, ".csv") if not (folder / f"{name}.json").is_file()]:
+        yield "Data: " + ", ".join(_links(folder, name, {name: "csv"}) for name in data)
+    for name in _names(tables, ".md"):
+        yield f"Table {name}: " + _links(tables, name, {"Markdown": "md", "LaTeX": "tex", "CSV": "csv"}, ", ")
+
+
+def _links(folder: Path, name: str, kinds: dict[str, str], between: str = "") -> str:
+    address = quote((folder / name).relative_to(figures_folder()).as_posix())
+    return between.join(f"[{what}]({address}.{kind})" for what, kind in kinds.items())
+
+
+def _names(folder: Path, ending: str = "/") -> list[str]:
+    return sorted(path.name.removesuffix(ending) for path in folder.glob(f"[!.]*{ending}"))
+
+
+def _read(path: Path) -> Provenance:
     try:
         return Provenance.model_validate_json(path.read_bytes())
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        what = ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"]])
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
         raise RequestError(f"{path}: damaged: {what}") from None
 
 
-def folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
+def cite(figure: str, profile: str) -> None:
+    """Prints caption, BibTeX and provenance of ``NOTEBOOK/NAME``, and which of its files have changed since.
+    Raises RequestError where there is no such figure, or its ``.json`` is damaged.
+    """
+    notebook, _, name = figure.partition("/")
+    if not (notebook and name) or "/" in name:
+        raise RequestError(f"{figure!r}: NOTEBOOK/NAME is needed, such as 05_top_confidence/top_confidence")
+    folder = figures_folder() / profile / notebook
+    notebooks = [other for other in _names(folder.parent) if other != "tables"]
+    for what, asked, there in (
+        (f"figures of profile {profile!r}", profile, _names(figures_folder())),
+        (f"figures of notebook {notebook!r} and profile {profile!r}", notebook, notebooks),
+        (f"figure {figure!r} of profile {profile!r}", name, _names(folder, ".json")),
+    ):
+        if asked not in there:
+            known = f"are {', '.join(there)}" if there else "is none"
+            raise RequestError(f"no {what} in {figures_folder()}: there {known}")
+    said = _read(folder / f"{name}.json")
+    study = read_yaml((ROOT / "CITATION.cff").read_text(encoding="utf-8"), "CITATION.cff")
+    commit = f"commit {said.commit}{', with uncommitted changes' if said.dirty else ''}" if said.commit else "no commit"
+    state = {True: "dirty: code, notebooks or parameters differed from it", False: "clean", None: "unknown"}[said.dirty]
+    form = {
+        "id": re.sub(r"[^A-Za-z0-9_-]", "-", f"weaklib-{said.profile}-{notebook}-{name}"),
+        "authors": " and ".join(map(_author, study["authors"])),
+        "title": _tex(f"{study['title']}, figure {name} of {notebook}"),
+        "year": str(study["date-released"])[:4],
+        "note": _tex(f"Profile {said.profile}, store key {said.key}, {commit}"),
+        "annote": _tex(said.caption),
+        "papers": "\n\n".join(_papers(said.caption, notebook).values()),
+        "seeds": ", ".join(map(str, said.seeds)),
+        "commit": said.commit or "none",
+        "state": state,
+        "packages": ", ".join(map(" ".join, said.packages.items())),
+        "files": "\n".join(_files(said.sha256, folder)),
+    }
+    print(Template((NOTEBOOKS / "citation.txt").read_text(encoding="utf-8")).substitute(dict(said) | form), end="")
 
 
-def notebooks(profile: str) -> list[str]:
-    return [name for name in folders(figures_folder() / profile) if name != "tables"]
+def _papers(caption: str, notebook: str) -> dict[str, str]:
+    """BibTeX of those that the caption or the notebook says it reproduces; the study as a whole reproduces both."""
+    papers = dict(zip("AB", (NOTEBOOKS / "papers.bib").read_text(encoding="utf-8").strip().split("\n\n")))
+    text = "".join(path.read_text(encoding="utf-8") for path in NOTEBOOKS.glob(f"{notebook}.ipynb"))
+    return {p: papers[p] for p in papers if f"[{p}]" in caption or f"**[{p}]**" in text} or papers
 
 
-def names(folder: Path, kind: str) -> list[str]:
-    return sorted(path.stem for path in folder.glob(f"[!.]*.{kind}"))
+def _author(author: dict) -> str:
+    """A person, or a body, whose name BibTeX shall not take apart."""
+    person = [_tex(author[part]) for part in ("family-names", "given-names") if part in author]
+    return ", ".join(person) or f"{{{_tex(author['name'])}}}"
 
 
-def _address(path: Path) -> str:
-    """Relative to the page."""
-    return quote(path.relative_to(figures_folder()).as_posix())
+def _tex(text: str) -> str:
+    return " ".join(text.split()).translate(str.maketrans(TEX) | LATEX)
 
 
-def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>$~|])", r"\\\1", " ".join(text.split()))
+def _files(hashes: dict[str, str], folder: Path) -> Iterator[str]:
+    yield from (f"sha256 of {file}: {digest}" for file, digest in hashes.items())
+    for file, digest in hashes.items():
+        if not (folder / file).is_file():
+            yield f"missing: {file}"
+        elif sha256(folder / file) != digest:
+            yield f"changed since: {file}"
+
+
+def verify(profile: str) -> None:
+    """Each committed ``figures/PROFILE/NOTEBOOK/NAME.csv`` against the one that lies in the figures folder now.
+    On the machine and with the versions that made the committed files they are the same bytes. Elsewhere rounding leads
+    training another way, and each estimate shall lie inside the committed interval. Raises RequestError where nothing
+    of the profile is committed, and StudyFailed with the files that are not verified.
+    """
+    load_profile(profile)
+    listed = _git("ls-tree", "-r", "-z", "--name-only", "HEAD", f"figures/{profile}/").decode().split("\0")
+    names = [name.removeprefix("figures/") for name in listed if name.endswith(".csv") and "/tables/" not in name]
+    if not names:
+        raise RequestError(f"profile {profile!r}: no figure data is committed for it")
+    if failed := [name for name in names if not _verified(name)]:
+        raise StudyFailed(f"not verified: {', '.join(failed)}")
+
+
+def _verified(name: str) -> bool:
+    committed, path = _git("show", f"HEAD:figures/{name}"), figures_folder() / name
+    if not path.is_file():
+        print(f"{name}: missing in {figures_folder()}")
+        return False
+    old, regenerated = _by_row(committed), path.read_bytes()
+    if regenerated == committed:
+        print(f"{name}: {len(old)} estimates, the same bytes")
+        return True
+    new, outside, absent = _by_row(regenerated), [], []
+    for row, expected in old.iterrows():
+        label = ", ".join(f"{column} {value}" for column, value in zip(old.index.names, row) if value != "")
+        if row not in new.index:
+            absent.append(f"absent: {label}")
+            continue
+        for what in ("", "_kl") if "estimate_kl" in old else ("",):
+            estimate, before = new.loc[row, f"estimate{what}"], expected[f"estimate{what}"]
+            low, high = expected[f"ci_low{what}"], expected[f"ci_high{what}"]
+            unchanged = estimate == before or (pd.isna(estimate) and pd.isna(before))
+            # an interval may end at its estimate (a rank correlation of 1)
+            if not unchanged and not low - 1e-9 <= estimate <= high + 1e-9:
+                interval = f"{estimate:.4g}, committed {before:.4g} [{low:.4g}, {high:.4g}]"
+                outside.append(f"outside: {label}{what}: {interval}")
+    inside = f"{len(old) - len(outside) - len(absent)} of {len(old)} estimates inside the committed intervals"
+    print(f"{name}: {inside}", *outside, *absent, sep="\n  ")
+    return not (outside or absent)
+
+
+def _by_row(data: bytes) -> pd.DataFrame:
+    """What was measured, indexed by the columns that name a row."""
+    frame = pd.read_csv(io.BytesIO(data))
+    names = [column for column in frame if column not in MEASURED]
+    return frame.astype(dict.fromkeys(names, object)).fillna(dict.fromkeys(names, "")).set_index(names)
+
+
+def _git(*arguments: str) -> bytes:
+    try:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        last_commit = f"verify compares with the last commit, and {ROOT} is no git checkout that has one"
+        raise RequestError(last_commit) from None

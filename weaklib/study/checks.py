@@ -5,218 +5,144 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from huggingface_hub import HfApi, errors, is_offline_mode, try_to_load_from_cache
 
-from weaklib.arms import running
+from weaklib.arms import folders, running
 from weaklib.data import preference_datasets
-from weaklib.data.errors import BadFile, RequestError
+from weaklib.data.errors import RequestError
 from weaklib.data.files import local_folder
-from weaklib.data.preference_files import part_sizes, read_pairs
 from weaklib.study.profile import Profile
-from weaklib.study.sections import DatasetTask, FileTask
 from weaklib.supervisors import judge
 
-# A model folder needs one of each.
-MODEL_FILES = {
-    "config": ("config.json",),
-    "weights": (
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "pytorch_model.bin",
-        "pytorch_model.bin.index.json",
-    ),
-    "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"),
+MODEL_FILES = {  # a model's folder needs one of each
+    "config": ["config.json"],
+    "weights": [f"{name}{end}" for name in ("model.safetensors", "pytorch_model.bin") for end in ("", ".index.json")],
+    "tokenizer": ["tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"],
 }
 
 
-def check(profile: Profile, folders: list[Path], elsewhere: bool = False) -> None:
-    """Whether stages run ``elsewhere``, on workers of a cluster, and this machine needs no GPU for them.
-
-    Raises:
-        RequestError: the task's file, a model folder or the device is not what the profile needs, or a folder cannot be written; one
-        line that names it.
-    """
-    for folder in folders:
-        _writable(folder)
-    if isinstance(profile.task, FileTask):
-        _enough_pairs(profile)
-    if isinstance(profile.task, DatasetTask):
-        _tokenizer(*profile.models.source(profile.task.tokenizer))
-        _dataset(profile)
+def check(profile: Profile, elsewhere: bool = False) -> None:
+    """Raises RequestError where the data, a model, a folder or the device (if not ``elsewhere``) is not as needed."""
+    for folder in (folders.store_folder(), folders.figures_folder(), folders.runs_folder()):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        try:
+            tempfile.TemporaryDirectory(dir=there).cleanup()
+        except OSError as error:
+            cause = f": {error.strerror}" if there.is_dir() else " is not a folder"
+            raise RequestError(f"{folder}: cannot be written: {there}{cause}") from None
+    if profile.task.kind == "dataset":
+        _folder(*profile.models.source(profile.task.tokenizer), "task.tokenizer: ", ["tokenizer"])
+    _check_pairs(profile, profile.task)
     check_models(profile)
-    if profile.device != "cpu" and not elsewhere and not running.planning():
+    if profile.device != "cpu" and not elsewhere and not running.planning:
         import torch  # only here: it takes seconds
 
-        count = torch.cuda.device_count()
-        if not count:
-            raise RequestError(f"device: {profile.device} is not there: torch sees {count} GPUs on this machine")
+        if not torch.cuda.device_count():
+            raise RequestError(f"device: {profile.device} is not there: torch sees 0 GPUs on this machine")
 
 
 def check_models(profile: Profile) -> None:
-    """Raises:
-    RequestError: a model is not where it is said to be, or lacks what it is needed for; one line that names it.
-    """
+    """Raises RequestError where a model is not where it is said to be, or lacks what it is needed for."""
     models, here = profile.models, profile.models.pretrained_here
     for name in sorted({*models.weak, *models.strong, models.proxy} - {None}):
         folder = None if name in here else _folder(*models.source(name))
-        if folder and not _in_tokenizer(folder, "eos_token"):
+        if folder and not _tokenizer_has(folder, "eos_token"):
             raise RequestError(f"model folder {folder}: its tokenizer has no eos_token, which ends every response")
-        if profile.dialogue == "chat" and (name in here or (folder and not _has_chat_template(folder))):
+        if profile.dialogue == "chat" and (name in here or (folder and not _tokenizer_has(folder, "chat_template"))):
             raise RequestError(f"dialogue: chat was asked for, the tokenizer of {name} has no chat template")
     if models.gold is not None:
         check_gold(profile, models.gold)
 
 
 def check_gold(profile: Profile, name: str) -> None:
-    """Raises:
-    RequestError: the gold model ``name`` is not where it is said to be, or is no reward model.
-    """
-    gold, key = profile.gold_models[name], f"gold_models.{name}"
+    """Raises RequestError where the gold model ``name`` is not where it is said to be, or is no reward model."""
+    gold = profile.gold_models[name]
     if gold.model in profile.models.pretrained_here or not (folder := _folder(*profile.models.source(gold.model))):
         return
-    config = _json(folder / "config.json")
-    if not any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
-        raise RequestError(f"{key}: {folder} has no classification head: it is {config.get('architectures')}")
+    config, said = _json(folder / "config.json"), f"gold_models.{name}: {folder}"
+    if "ForSequenceClassification" not in str(config.get("architectures")):
+        raise RequestError(f"{said} has no classification head: it is {config.get('architectures')}")
     outputs = len(config.get("id2label") or (0, 1))  # transformers writes no labels where there are two
     if gold.output >= outputs:
-        raise RequestError(f"{key}: {folder}: output {gold.output} was asked for, it has {outputs}")
-    if gold.format == "chat" and not _has_chat_template(folder):
-        raise RequestError(f"{key}: {folder}: format chat was asked for, its tokenizer has no chat template")
+        raise RequestError(f"{said}: output {gold.output} was asked for, it has {outputs}")
+    if gold.format == "chat" and not _tokenizer_has(folder, "chat_template"):
+        raise RequestError(f"{said}: format chat was asked for, its tokenizer has no chat template")
 
 
 def check_judge(profile: Profile) -> None:
-    """Raises:
-    RequestError: the profile has no judge, or nothing that could judge answers at its address.
-    """
+    """Raises RequestError where the profile has no judge, or nothing that could judge answers at its address."""
     if profile.judge is None:
         raise RequestError("judge: this profile has no such section, and what was asked for needs it")
-    if profile.judge.base_url is not None and not running.planning():
+    if profile.judge.base_url is not None and not running.planning:
         judge.probe(profile.judge)
 
 
-def _writable(folder: Path) -> None:
-    """Without making it: what is there of the path must be a folder, and ours to write in."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir():
-        raise RequestError(f"{folder}: cannot be written: {there} is not a folder")
-    try:
-        tempfile.TemporaryDirectory(dir=there).cleanup()
-    except OSError as error:
-        raise RequestError(f"{folder}: cannot be written: {there}: {error.strerror}") from None
-
-
-def _enough_pairs(profile: Profile) -> None:
-    task = profile.task
-    pairs, _ = read_pairs(Path(task.path), task.on_bad_row)
-    shares = task.model_dump(include={"demonstrations_share", "proxy_share", "test_share"})
-    sizes = part_sizes(len({pair["prompt"] for pair in pairs}), **shares)
-    _not_too_few(profile, sizes["pairs"], f"{task.path}: {len(pairs)} pairs are too few for this split", sizes)
-
-
-def _not_too_few(profile: Profile, prompts: int, line: str, others: dict | None = None) -> None:
-    labeled = round(profile.labeled_fraction * prompts)
-    for part, size in {**(others or {}), "labeled part": labeled, "unlabeled part": prompts - labeled}.items():
+def _check_pairs(profile: Profile, task) -> None:
+    """What is here of the data is read, but for the lengths of its texts; what a stage will fetch is not asked for."""
+    if task.kind == "world" or (task.kind == "dataset" and running.planning):  # reading takes seconds
+        return
+    if task.kind == "file":
+        if task.path is None:
+            line = "task.path: no preference file is named. Download harmless-base/test.jsonl.gz of the dataset"
+            raise RequestError(f"{line} Anthropic/hh-rlhf and give it by --set task.path=FILE or WEAKLIB_HH_FILE")
+        pairs, _ = preference_datasets.read_pairs(Path(task.path), on_bad_row=task.on_bad_row)
+        shares = task.model_dump(include={"demonstrations_share", "proxy_share", "test_share"})
+        parts = preference_datasets.divide(pairs, np.random.default_rng(task.seed), **shares)
+        sizes = {part: some["prompt"].nunique() for part, some in parts.items()}
+        line = f"{task.path}: {len(pairs)} pairs are too few for this split"
+    else:
+        try:
+            files = preference_datasets.locate(task.name, task.parts, task.source, task.revision, download=False)
+        except RequestError:
+            if local_folder(task.source) or is_offline_mode():
+                raise
+            return
+        reading = {"on_bad_row": task.on_bad_row, "pair_of": preference_datasets.FORMS[task.name][0]}
+        train, test = (preference_datasets.read_pairs(*some.values(), **reading)[0] for some in files.values())
+        settings = task.model_dump(include={"max_pairs", "test_prompts", "demonstrations_share", "proxy_share"})
+        parts = preference_datasets.draw(train, test, np.random.default_rng(task.seed), **settings)
+        sizes, line = {"pairs": parts["pairs"]["prompt"].nunique()}, f"task: {len(train)} training pairs are too few"
+    labeled = round(profile.labeled_fraction * sizes["pairs"])
+    for part, size in (sizes | {"labeled part": labeled, "unlabeled part": sizes["pairs"] - labeled}).items():
         if size < 2:
             raise RequestError(f"{line}: {part} would have {size}")
 
 
-def _dataset(profile: Profile) -> None:
-    """What is here of the dataset is read, but for the lengths of its texts; what the stage will fetch is not asked for."""
-    from huggingface_hub import is_offline_mode
-
-    task = profile.task
-    try:
-        files = preference_datasets.locate(task.name, task.parts, task.source, task.revision, download=False)
-    except BadFile:
-        if local_folder(task.source) is None and (running.planning() or not is_offline_mode()):
-            return
-        raise
-    if running.planning():
-        return  # reading takes seconds
-    pairs = {
-        split: preference_datasets.read(paths.values(), task.name, task.on_bad_row)[0] for split, paths in files.items()
-    }
-    settings = task.model_dump(include={"max_pairs", "test_prompts", "demonstrations_share", "proxy_share"})
-    parts = preference_datasets.draw(**pairs, rng=np.random.default_rng(task.seed), **settings)
-    line = f"task: {len(pairs['train'])} training pairs are too few"
-    _not_too_few(profile, parts["pairs"]["prompt"].nunique(), line)
-
-
-def _tokenizer(name: str, revision: str | None) -> None:
-    from huggingface_hub import is_offline_mode, try_to_load_from_cache
-
-    needed = MODEL_FILES["tokenizer"]
-    if folder := local_folder(name):
-        if not any((folder / file).is_file() for file in needed):
-            raise RequestError(f"task.tokenizer: {folder}: no tokenizer in it (one of {', '.join(needed)})")
-    elif revision is None:
-        raise RequestError(f"task.tokenizer: no commit of {name} is named: {name}@COMMIT")
-    elif is_offline_mode() and not running.planning():
-        found = [try_to_load_from_cache(name, file, revision=revision) for file in needed]
-        if not any(isinstance(file, str) for file in found):  # else None, or a mark that the hub has no such file
-            raise RequestError(
-                f"task.tokenizer: {name} is not in the hub's cache at revision {revision}, fetch it by: "
-                f"hf download {name} --revision {revision} --include '*.json' --include '*.txt' --include '*.model'"
-            )
-
-
-def _folder(model: str, revision: str | None) -> Path | None:
-    """The folder of a model that is on this machine, whole; ``None`` for one that the hub has."""
-    if folder := local_folder(model):
-        if not folder.is_dir():  # a path that is not there would be taken for a hub id and fail late
-            known = "not a hub id, and not in models.pretrained_here or models.published"
-            raise RequestError(f"model {model!r}: no such folder, {known}")
-        if part := _lacks(folder):
-            raise RequestError(f"model folder {folder}: no {part} in it (one of {', '.join(MODEL_FILES[part])})")
-        return folder
-    from huggingface_hub import is_offline_mode, try_to_load_from_cache
-
-    if revision is None:
-        raise RequestError(f"model {model}: no commit of the hub is named: {model}@COMMIT")
-    config = try_to_load_from_cache(model, "config.json", revision=revision)
-    if isinstance(config, str) and not _lacks(Path(config).parent):
-        return Path(config).parent
-    if not running.planning():
-        _on_the_hub(model, revision, is_offline_mode())
-    return None
-
-
-def _lacks(folder: Path) -> str | None:
-    """The first part of a model that a folder does not have."""
-    return next((part for part, files in MODEL_FILES.items() if not any((folder / f).is_file() for f in files)), None)
-
-
-def _on_the_hub(model: str, revision: str, offline: bool) -> None:
-    """Asks the hub whether it would give a model that is not here, in its cache."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
-
-    fetch = f"fetch it by: hf download {model} --revision {revision}"
-    if offline:
-        raise RequestError(f"model {model} is not in the hub's cache at revision {revision}, {fetch}")
+def _folder(model: str, revision: str | None, key: str = "model ", parts=tuple(MODEL_FILES)) -> Path | None:
+    """The folder of a model that is on this machine with all ``parts``; ``None`` for one that the hub would give."""
+    folder, named = local_folder(model), f"{key}{model}"
+    if folder and not folder.is_dir():  # a path that is not there would be taken for a hub id and fail late
+        known = "not a hub id, and not in models.pretrained_here or models.published"
+        raise RequestError(f"{key}{model!r}: no such folder, {known}")
+    if not folder and revision is None:
+        raise RequestError(f"{named}: no commit of the hub is named: {model}@COMMIT")
+    cached = (try_to_load_from_cache(model, file, revision=revision) for part in parts for file in MODEL_FILES[part])
+    here = folder or next((Path(file).parent for file in cached if isinstance(file, str)), None)
+    lacking = [part for part in parts if not here or not any((here / file).is_file() for file in MODEL_FILES[part])]
+    if not lacking:
+        return here
+    if folder:
+        raise RequestError(f"{named}: no {lacking[0]} in it (one of {', '.join(MODEL_FILES[lacking[0]])})")
+    if running.planning:
+        return None
     try:
         HfApi().auth_check(model)
         HfApi().model_info(model, revision=revision, timeout=10)
-    except GatedRepoError:
-        line = f"model {model} is gated: accept its terms on its page of the hub, then `hf auth login`"
-    except RevisionNotFoundError:
-        line = f"model {model}: the hub has no revision {revision} of it"
-    except RepositoryNotFoundError:
-        line = f"model {model}: the hub has no such model, or hides it from you"
-    except HTTPError as error:
-        cause = str(error).partition("\n")[0]
-        line = f"model {model} is not in the hub's cache, and the hub cannot be asked ({cause}), {fetch}"
-    else:
-        return
-    raise RequestError(line)
+    except (errors.HTTPError, errors.OfflineModeIsEnabled) as error:
+        cause, fetch = str(error).partition("\n")[0], f"fetch it by: hf download {model} --revision {revision}"
+        said = {
+            errors.GatedRepoError: " is gated: accept its terms on its page of the hub, then `hf auth login`",
+            errors.RevisionNotFoundError: f": the hub has no revision {revision} of it",
+            errors.RepositoryNotFoundError: ": the hub has no such model, or hides it from you",
+            errors.OfflineModeIsEnabled: f" is not in the hub's cache at revision {revision}, {fetch}",
+        }
+        unknown = f" is not in the hub's cache, and the hub cannot be asked ({cause}), {fetch}"
+        raise RequestError(named + said.get(type(error), unknown)) from None
 
 
-def _in_tokenizer(folder: Path, key: str) -> bool:
+def _tokenizer_has(folder: Path, key: str) -> bool:
     files = [folder / name for name in ("special_tokens_map.json", "tokenizer_config.json")]
-    return any(_json(file).get(key) for file in files if file.is_file())
-
-
-def _has_chat_template(folder: Path) -> bool:
-    return _in_tokenizer(folder, "chat_template") or (folder / "chat_template.jinja").is_file()
+    return (folder / f"{key}.jinja").is_file() or any(_json(file).get(key) for file in files if file.is_file())
 
 
 def _json(path: Path) -> dict:

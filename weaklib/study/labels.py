@@ -1,9 +1,6 @@
-"""Labels of a study's annotators beside the human's and the truth's, and what they cost."""
+"""What a study's annotators and its judge say, beside the human's choice and the truth, and what it costs."""
 
 import itertools
-import json
-import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,167 +9,142 @@ from tokenizers import Tokenizer
 
 from weaklib.arms import graph
 from weaklib.arms.stage import Stage
+from weaklib.data.world import WORLDS
+from weaklib.evaluation.judging import repeated_verdicts
+from weaklib.study import checks
 from weaklib.study.study import Study, columns
+from weaklib.supervisors import judge
 
 
-def weak_labels(study: Study, overrides: dict | None = None) -> pd.DataFrame:
-    """The annotators' labels of D_u, for each weak model and seed; ``overrides`` are for another annotator than the profile's.
-
-    Returns:
-        a row a pair: ``weak, strong, seed, pair, prompt, chosen, rejected, margin, confidence``; its ``decile`` of
-        confidence among the labels of its annotator (1 least, 10 most); whether the label is that of the human
-        (``human``, without the profile's ``human_noise``) and that of the gold reward (``truth``), and whether the human's is (``human_truth``);
-        ``gold_chosen``, ``gold_rejected``, the gold rewards of both responses, and ``gap``, their distance;
-        and ``probability``, σ(margin), with which the annotator holds its label to be the human's. ``truth`` and
-        ``human_truth`` are missing where no gold reward is known or both responses have the same, margins and
-        probabilities where an annotator has none.
+def weak_labels(study: Study, overrides: dict | None = None, stages: list | None = None) -> pd.DataFrame:
+    """The annotators' labels of D_u, of each weak model and seed; ``overrides`` are for another annotator than the
+    profile's, ``stages`` other labels altogether, each with the columns that name it. Returns a row a pair.
+    ``decile``: of confidence in its stage (10: most). ``human``, ``truth``: is the label the human's (without
+    ``human_noise``), the gold reward's? ``human_truth``: is the human's? ``gap``: how far the two gold rewards are
+    apart. ``probability``: σ(margin), with which the annotator holds its label to be the human's. Truths are missing
+    where no gold reward is known or both responses have the same, margins where an annotator has none.
     """
-    stages = _label_stages(study, overrides)
-    if not study.compute(stages.values()):
+    stages = _label_stages(study, overrides) if stages is None else stages
+    if not stages or not study.compute(stage for _, stage in stages):
         return pd.DataFrame()
-    pairs = study.read(graph.task(study.profile_with(overrides)), "pairs").set_index("pair")
-    human = pairs["human_prefers_a"]
-    difference = pairs["gold_reward_a"] - pairs["gold_reward_b"]
-    truth = (difference > 0).astype("boolean").mask(difference.isna() | (difference == 0))
-    tables = []
-    for (weak, strong, seed), stage in stages.items():
-        labels = study.read(stage, "labels").set_index("pair")
-        labels = labels.assign(weak=weak, strong=strong, seed=seed, **columns(overrides))
-        own, chose_a = pairs.loc[labels.index], labels["prefers_a"]
-        labels["gold_chosen"] = own["gold_reward_a"].where(chose_a, own["gold_reward_b"])
-        labels["gold_rejected"] = own["gold_reward_b"].where(chose_a, own["gold_reward_a"])
-        labels["gap"] = (own["gold_reward_a"] - own["gold_reward_b"]).abs()
-        labels["decile"] = np.ceil(labels["confidence"].rank(pct=True, method="first") * 10).astype(int)
-        labels["human"] = labels["prefers_a"] == human[labels.index]
-        labels["truth"] = truth[labels.index] == labels["prefers_a"]
-        labels["human_truth"] = truth[labels.index] == human[labels.index]
-        labels["probability"] = 1 / (1 + np.exp(-labels["margin"]))
-        tables.append(labels.drop(columns="prefers_a").reset_index())
-    return pd.concat(tables, ignore_index=True)
+    labels = study.tables(stages, "labels")
+    pairs = study.read(stages[0][1].inputs["task"], "pairs").set_index("pair").loc[labels["pair"]].reset_index()
+    human, chose_a, a, b = pairs["human_prefers_a"], labels["prefers_a"], pairs["gold_reward_a"], pairs["gold_reward_b"]
+    truth = (a > b).astype("boolean").mask(a.isna() | b.isna() | (a == b))
+    of_one = labels.groupby([name for name in ("gold", "weak", "strong", "seed") if name in labels])["confidence"]
+    return labels.assign(
+        gold_chosen=a.where(chose_a, b),
+        gold_rejected=b.where(chose_a, a),
+        gap=(a - b).abs(),
+        decile=np.ceil(of_one.rank(pct=True, method="first") * 10).astype(int),
+        human=chose_a == human,
+        truth=truth == chose_a,
+        human_truth=truth == human,
+        probability=1 / (1 + np.exp(-labels["margin"])),
+    )
+
+
+def _label_stages(study: Study, overrides: dict | None) -> list[tuple[dict, Stage]]:
+    p, stages = study.profile_with(overrides), []
+    for (weak, strong), seed in itertools.product(p.models.pairs, p.seeds):
+        named = {"weak": weak, "strong": strong, "seed": seed} | columns(overrides)
+        stages.append((named, graph.labels(p, "annotator", "unlabeled", seed, weak)))
+    return stages
 
 
 def baseline_labels(study: Study) -> pd.DataFrame:
-    """Labels of D_u by two rules that learn from D_l and read nothing; one row a seed, rule and pair.
-
-    ``majority``: the response (a or b) that D_l's human labels prefer more often. ``length only``: the longer response,
-    or the shorter, whichever they do; of two equally long ones the majority's.
-
-    Returns:
-        ``weak`` (the rule), ``seed``, ``pair``, and whether the label is that of the human (``human``).
+    """Labels of D_u by two rules (``weak``) that learn from D_l and read nothing, and whether they are the ``human``'s.
+    ``majority``: the response (a or b) that D_l's human labels prefer more often. ``length only``: the longer one, or
+    the shorter, whichever they do; of two equally long ones the majority's.
     """
-    p = study.profile
-    splits = {seed: graph.split(p, seed) for seed in p.seeds}
-    if not study.compute(splits.values()):
+    splits = [({"seed": seed}, graph.split(study.profile, seed)) for seed in study.profile.seeds]
+    if not study.compute(stage for _, stage in splits):
         return pd.DataFrame()
-    pairs = study.read(graph.task(p), "pairs").set_index("pair")
-    words_a, words_b = (pairs[f"response_{side}"].str.split().str.len() for side in ("a", "b"))
-    human, longer_a, same = pairs["human_prefers_a"], words_a > words_b, words_a == words_b
-    tables = []
-    for seed, stage in splits.items():
-        labeled = study.read(stage, "split").set_index("pair")["part"] == "labeled"
-        majority_a = human[labeled].mean() >= 0.5
+    pairs, tables = study.read(graph.task(study.profile), "pairs"), []
+    longer_by = pairs["response_a"].str.split().str.len() - pairs["response_b"].str.split().str.len()
+    pairs = study.tables(splits, "split").merge(pairs.assign(longer_by=longer_by), on="pair")
+    for _, rows in pairs.groupby("seed", sort=False):
+        human, longer_a, labeled = rows["human_prefers_a"], rows["longer_by"] > 0, rows["part"] == "labeled"
+        same, majority_a = rows["longer_by"] == 0, human[labeled].mean() >= 0.5
         longer = (longer_a == human)[labeled & ~same].mean() >= 0.5
-        rules = {"majority": majority_a, "length only": (longer_a == longer).mask(same, majority_a)}
-        for rule, prefers_a in rules.items():
-            right = (human == prefers_a)[~labeled]
-            tables.append(pd.DataFrame({"weak": rule, "seed": seed, "pair": right.index, "human": right.to_numpy()}))
-    return pd.concat(tables, ignore_index=True)
-
-
-def gold_model_labels(study: Study) -> pd.DataFrame:
-    """Which response of each of the task's pairs the gold models prefer that are made here.
-
-    Returns:
-        a row for each gold model and pair that the truth tells apart: ``gold``, ``pair``, ``margin``, and whether it
-        agrees with the truth (``truth``) and with the human (``human``).
-    """
-    stages = {
-        name: graph.gold_labels(study.profile, name) for name in study.profile.gold_models if _made_here(study, name)
-    }
-    if not study.compute(stages.values()) or not stages:
-        return pd.DataFrame()
-    pairs = study.read(graph.task(study.profile), "pairs").set_index("pair")
-    difference = pairs["gold_reward_a"] - pairs["gold_reward_b"]
-    tables = []
-    for name, stage in stages.items():
-        labels = study.read(stage, "labels").set_index("pair")
-        labels["truth"] = labels["prefers_a"] == (difference > 0)
-        labels["human"] = labels["prefers_a"] == pairs["human_prefers_a"]
-        tables.append(labels.loc[difference != 0, ["margin", "truth", "human"]].assign(gold=name).reset_index())
+        for rule, a in {"majority": majority_a, "length only": (longer_a == longer).mask(same, majority_a)}.items():
+            tables.append(rows[["seed", "pair"]].assign(weak=rule, human=human == a)[~labeled])
     return pd.concat(tables, ignore_index=True)
 
 
 def label_costs(study: Study, overrides: dict | None = None) -> pd.DataFrame:
-    """What a thousand labels of :func:`weak_labels` cost once the annotator is there: a row a weak model and seed.
-
-    ``parameters`` of the annotator, ``seconds`` (of this machine, with what loading takes), ``tflop`` (2 · parameters · tokens of the forward passes) and, of a judge,
-    ``requests`` and ``usd``; missing where an annotator has no such cost. Of a judge also the share of its replies that were
-    ``unreadable``: the labels that rest on them are a coin's.
+    """What a thousand labels of :func:`weak_labels` cost once the annotator is there: ``seconds`` (here, with loading),
+    ``tflop`` (2 · ``parameters`` · tokens of the forward passes); of a judge ``requests``, ``usd`` and which share of
+    its replies is ``unreadable``: the labels that rest on them are a coin's. What does not apply is missing.
     """
-    stages = _label_stages(study, overrides)
-    if not study.compute(stages.values()):
+    stages, rows, settings = _label_stages(study, overrides), [], study.profile.judge
+    if not study.compute(stage for _, stage in stages):
         return pd.DataFrame()
-    rows = []
-    for (weak, strong, seed), stage in stages.items():
-        folder, thousands = study.store.folder(stage), len(study.read(stage, "labels")) / 1000
-        row = {"weak": weak, "strong": strong, "seed": seed} | columns(overrides)
+    for named, stage in stages:
+        labels, row, costs = study.read(stage, "labels"), dict(named), {}
         if stage.name != "judge_labels":
-            row["parameters"] = parameter_count(study.store.folder(stage.inputs["annotator"]))
-            row["tflop"] = _forward_flops(study, stage, row["parameters"]) / 1e12 / thousands
-        elif study.profile.judge.base_url is not None:  # who is simulated costs nothing that could be said
-            asked, price = study.read(stage, "questions"), study.profile.judge.usd_per_million_tokens
-            usd = (asked["input_tokens"].sum() * price.input + asked["output_tokens"].sum() * price.output) / 1e6
-            row |= {"requests": asked["requests"].sum() / thousands, "usd": usd / thousands}
-            row["unreadable"] = asked["verdict"].isna().mean()
-        if "tflop" in row or "usd" in row:
-            record = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
-            row["seconds"] = record["seconds"] / thousands
-        rows.append(row)
-    return pd.DataFrame(rows).reindex(
-        columns=[
-            "weak",
-            "strong",
-            "seed",
-            *columns(overrides),
-            "parameters",
-            "seconds",
-            "tflop",
-            "requests",
-            "usd",
-            "unreadable",
-        ]
-    )
+            annotator, texts = stage.inputs["annotator"], labels["prompt"] + labels["chosen"] + labels["rejected"]
+            tokenizer = Tokenizer.from_file(str(study.store.folder(annotator) / "tokenizer.json"))
+            tokens = sum(map(len, tokenizer.encode_batch(texts.tolist())))
+            passes = 2 if "reference" in stage.inputs else 1  # the implicit reward needs the start's, too
+            row["parameters"] = parameter_count(study, annotator)
+            costs["tflop"] = 2 * passes * row["parameters"] * tokens / 1e12
+        elif settings.base_url is not None:  # who is simulated costs nothing that could be said
+            asked, price = study.read(stage, "questions"), settings.usd_per_million_tokens
+            row["unreadable"], costs["requests"] = asked["verdict"].isna().mean(), asked["requests"].sum()
+            micro_usd = asked["input_tokens"].sum() * price.input + asked["output_tokens"].sum() * price.output
+            costs["usd"] = micro_usd / 1e6
+        if costs:
+            costs["seconds"] = study.record(stage, "stage")["seconds"]
+        rows.append(row | {name: cost / (len(labels) / 1000) for name, cost in costs.items()})
+    known = ["parameters", "seconds", "tflop", "requests", "usd", "unreadable"]
+    return pd.DataFrame(rows).reindex(columns=[*stages[0][0], *known])
 
 
-def _label_stages(study: Study, overrides: dict | None) -> dict[tuple, Stage]:
-    p = study.profile_with(overrides)
-    return {
-        (weak, strong, seed): graph.labels(p, "annotator", "unlabeled", seed, weak)
-        for (weak, strong), seed in itertools.product(p.models.pairs, p.seeds)
-    }
+def parameter_count(study: Study, model: Stage) -> int:
+    """How many parameters a stored model has; tied ones once."""
+    with safe_open(study.store.folder(model) / "model.safetensors", framework="numpy") as weights:
+        return int(sum(np.prod(weights.get_slice(name).get_shape()) for name in weights.keys()))
 
 
-def parameter_counts(study: Study, models: list[str]) -> dict[str, int]:
-    """How many parameters each base model has."""
-    stages = {model: graph.base(study.profile, model) for model in models}
-    if not study.compute(stages.values()):
-        return {}
-    return {model: parameter_count(study.store.folder(stage)) for model, stage in stages.items()}
+def judge_verdicts(study: Study, questions: pd.DataFrame) -> pd.DataFrame:
+    """``questions`` (``prompt``, its ``first`` and ``second`` response, ``repeat``) with the judge's ``verdict``
+    (``first``, ``second``, ``tie``, missing where its replies could not be read), what it took, and whether it was
+    ``asked``: two responses that are the same text are a tie.
+    """
+    p, settings, differ = study.profile, study.profile.judge, questions["first"] != questions["second"]
+    asked = [judge.Question(row.prompt, row.first, row.second, row.repeat) for row in questions[differ].itertuples()]
+    if settings.base_url is not None:
+        answers = judge.ask(settings, judge.form_text(settings.form), asked, study.store.root / "verdicts")
+    else:
+        answers = judge.simulate(settings, asked, WORLDS[p.task.name].gold_reward, p.seeds[0])
+    tie, left = {"verdict": "tie", "requests": 0, "input_tokens": 0, "output_tokens": 0}, iter(answers)
+    said = pd.DataFrame([next(left) if new else tie for new in differ], questions.index)
+    return questions.assign(asked=differ).join(said[list(tie)])
 
 
-def parameter_count(folder: Path) -> int:
-    """How many parameters the model in ``folder`` has; tied ones once."""
-    with safe_open(folder / "model.safetensors", framework="numpy") as weights:
-        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
-
-
-def _forward_flops(study: Study, stage: Stage, parameters: int) -> float:
-    folder, labels = study.store.folder(stage.inputs["annotator"]), study.read(stage, "labels")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    texts = labels["prompt"] + labels["chosen"] + labels["rejected"]
-    passes = 2 if "reference" in stage.inputs else 1  # the implicit reward needs the start's, too
-    return 2 * passes * parameters * sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts.tolist()))
-
-
-def _made_here(study: Study, gold: str) -> bool:
-    return study.profile.gold_models[gold].model in study.profile.models.pretrained_here
+def judged_twice(study: Study, labels: pd.DataFrame) -> pd.DataFrame:
+    """``labels`` beside the judge, asked twice about each pair in both orders; a simulated one about all of D_u, a real
+    one about ``judge.prompts`` prompts a seed. ``verdict_again``: the share of orders in which it says the same again;
+    ``label_again``: is its label (what it prefers in both orders, or neither) the same again; ``for_weak``: the share
+    of first verdicts for the annotator's choice, a tie counted half. Missing where not asked or not readable.
+    """
+    p = study.profile
+    checks.check_judge(p)
+    if p.judge.base_url is not None:
+        if not study.compute([graph.task(p)]):  # a plan does not know how many prompts there are
+            return labels
+        share = p.judge.prompts / study.read(graph.task(p), "pairs")["prompt"].nunique()
+        share = min(share, p.unlabeled_fraction or 1 - p.labeled_fraction)
+        p = study.profile_with({"unlabeled_fraction": share})  # the end of the same D_u
+    named = [{"seed": seed, "repeat": repeat} for seed in p.seeds for repeat in (0, 1)]
+    stages = [(each, graph.labels(p, "judge", "unlabeled", **each)) for each in named]
+    if not study.compute(stage for _, stage in stages):
+        return labels
+    pairs, verdicts = study.tables(stages, "labels"), study.tables(stages, "questions")["verdict"]
+    for_first = verdicts.map({"first": 1.0, "second": 0.0, "tie": 0.5}).to_numpy(float)
+    scores = pd.DataFrame({"a_first": for_first[::2], "b_first": 1 - for_first[1::2]})  # those of a: each pair has two
+    first, second = (scores[pairs["repeat"] == repeat].reset_index(drop=True) for repeat in (0, 1))
+    asked = pairs[pairs["repeat"] == 0][["seed", "pair"]].reset_index(drop=True).join(repeated_verdicts(first, second))
+    both = labels.merge(asked, how="left", on=["seed", "pair"], validate="many_to_one")
+    return both.assign(for_weak=both["for_a"].where(both["prefers_a"], 1 - both["for_a"]))

@@ -1,44 +1,61 @@
-"""annotator: the weak LLM with a scalar head, trained on human-labelled pairs ([B], Bradley-Terry loss)."""
+"""annotator: the weak LLM with a scalar head, trained on human-labelled pairs ([B]: Bradley-Terry); its rewards."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from datasets import Dataset
+import torch
+from peft import get_peft_model
 from torch.nn.functional import logsigmoid
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from trl import RewardConfig, RewardTrainer
 
-from weaklib.training.language_models import load_tokenizer, tokenize_pairs
-from weaklib.training.pair_trainer import PairTrainer
-from weaklib.training.pairs import response_rewards
-from weaklib.training.trainers import trainable, trainer_settings, weights_dtype
+from weaklib.training import language_models as lm
+from weaklib.training.trainers import PairTrainer, adapters, train_and_save, trainer_settings
 
 
-def run(
-    out: Path, *, base: Path, labels: Path, training: dict, limits: dict, seed: int, device: str, **execution
-) -> None:
-    """Writes a sequence-classification folder with one output: the reward π_w(x, y).
-
-    ``execution``: see :func:`weaklib.training.trainers.trainer_settings`.
-    """
-    settings = trainer_settings(training, seed, device, out, **execution)  # seeds the new head, too
-    tokenizer = load_tokenizer(base)
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=weights_dtype(training))
-    rows = tokenize_pairs(tokenizer, pd.read_parquet(labels / "labels.parquet"), "chosen", "rejected", limits)
-    trainer = BradleyTerryTrainer(
-        trainable(model, training, "SEQ_CLS").to(device),
-        RewardConfig(**settings),
-        batch_tokens=training["batch_tokens"],
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-    )
-    trainer.train_and_save(out)
+def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, seed: int, device: str, **how) -> None:
+    """Writes a sequence-classification folder with one output, the reward π_w(x, y); ``how``: trainer_settings."""
+    config = RewardConfig(**trainer_settings(training, seed, device, out, **how))  # seeds the new head, too
+    tokenizer, (dtype, lora) = lm.load_tokenizer(base), adapters(training, "SEQ_CLS")
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=dtype)
+    model.score.float()  # learns in full beside adapters
+    model = (get_peft_model(model, lora) if lora else model).to(device)
+    rows = lm.tokenize_pairs(tokenizer, pd.read_parquet(labels / "labels.parquet"), "chosen", "rejected", limits)
+    train_and_save(out, BradleyTerryTrainer, model, config, rows, tokenizer, batch_tokens=training["batch_tokens"])
 
 
 class BradleyTerryTrainer(PairTrainer, RewardTrainer):
     """Minimises −log σ(π_w(x, y⁺) − π_w(x, y⁻)) ([B]), as TRL's own trainer does."""
 
-    def compute_loss(self, model, batch, return_outputs=False, num_items_in_batch=None):
-        chosen, rejected = response_rewards(self.model, batch)
-        self._note(chosen - rejected)
-        return -logsigmoid(chosen - rejected).sum() * batch["share"]
+    def losses(self, batch):
+        chosen, rejected = lm.response_rewards(self.model, batch)
+        return -logsigmoid(chosen - rejected), chosen - rejected
+
+
+def rewards_of_pairs(folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
+    """The model's rewards of ``response_a`` and ``response_b`` of each row, float64, shape (2, len(pairs))."""
+    rows = lm.tokenize_pairs(lm.load_tokenizer(folder), pairs, "response_a", "response_b", limits)
+    return lm.score(_load(folder, device), rows, lm.response_rewards, batch_tokens)
+
+
+@torch.inference_mode()
+def rewards(folder: Path, prompts: list, responses: list, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
+    """The model's reward of each response to its prompt, float64, shape (len(prompts),)."""
+    tokenizer, model = lm.load_tokenizer(folder), _load(folder, device)
+    both = lm.prompt_ids(tokenizer, prompts, limits), lm.response_ids(tokenizer, responses, limits)
+    ids = [prompt + response for prompt, response in zip(*both, strict=True)]
+    result = np.empty(len(ids))
+    for numbers in lm.batches(list(map(len, ids)), batch_tokens):
+        batch = tokenizer.pad({"input_ids": [ids[i] for i in numbers]}, padding_side="right", return_tensors="pt")
+        every = model.score(model.base_model(**batch.to(device)).last_hidden_state)[:, :, 0]
+        # at the end of the response: the model's own forward looks for padding, which may be the token of the end
+        ends = batch["attention_mask"].sum(1, keepdim=True) - 1
+        result[numbers] = every.gather(1, ends)[:, 0].double().cpu()
+    return result
+
+
+def _load(folder: Path, device: str) -> PreTrainedModel:
+    model = lm.load(AutoModelForSequenceClassification, folder, num_labels=1)
+    model.score.to(model.dtype)  # one that was trained beside adapters is float32
+    return model.to(device).eval()

@@ -1,193 +1,89 @@
-"""An LLM as judge, asked over the OpenAI chat-completions protocol, or simulated where the truth is known.
+"""An LLM as judge, asked over the OpenAI chat-completions protocol, or simulated where the truth is known."""
 
-A question shows a prompt and two responses in an order; its verdict is ``first``, ``second``, ``tie``, or None when two replies could not be
-read. Every reply is written to a journal in the store as it arrives: a run that was stopped goes on where it was, and no question
-is paid for twice. The key is the environment variable ``OPENAI_API_KEY`` and is written nowhere.
-"""
-
-import asyncio
+import hashlib
 import json
 import os
-from collections.abc import Callable
+import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from string import Template
+from threading import Lock
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+import pydantic
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from weaklib.data.errors import RequestError
-from weaklib.supervisors.journal import FIELDS, Journal, Question
-from weaklib.supervisors.judge_settings import Judge
 
-FORMS = Path(__file__).parent / "forms"
-KEY = "OPENAI_API_KEY"
-
+FORMS = Path(__file__).parents[2] / "params" / "forms"
+KEY = "OPENAI_API_KEY"  # of the environment; the key itself is written nowhere
 _AGAIN = "That was not one JSON object of the form that was asked for. Reply with that object and nothing else."
 
 
+class Settings(BaseModel):
+    model_config = {"strict": True, "extra": "forbid", "frozen": True, "allow_inf_nan": False}
+
+
+class SimulatedJudge(Settings):
+    noise: PositiveFloat  # in gold reward
+    position_bias: float  # for the first position, in log-odds
+
+
+class TokenPrice(Settings):
+    input: NonNegativeFloat
+    output: NonNegativeFloat
+
+    def usd(self, read: int, written: int) -> float:
+        return (read * self.input + written * self.output) / 1e6
+
+
+class Judge(Settings):
+    """An LLM asked which of two responses is better; without a ``base_url`` it is simulated from the truth."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    model: str | None = None
+    form: Literal["pairwise", "rating"]
+    structured: bool
+    prompts: PositiveInt
+    repeats: PositiveInt
+    examples: NonNegativeInt
+    temperature: NonNegativeFloat
+    max_tokens: PositiveInt
+    concurrency: PositiveInt
+    max_retries: NonNegativeInt
+    timeout_s: PositiveFloat
+    max_requests: PositiveInt
+    max_cost_usd: PositiveFloat
+    usd_per_million_tokens: TokenPrice
+    simulated: SimulatedJudge
+
+    @pydantic.model_validator(mode="after")
+    def a_server_needs_a_model(self):
+        if self.base_url is not None and self.model is None:
+            raise ValueError("judge.base_url needs judge.model, the model's name on that server")
+        return self
+
+
+_RATING = (int, Field(ge=1, le=10))
+# What a reply to each form must be; asked of the server only if ``structured`` says so, and checked in any case.
+_REPLIES = {
+    "pairwise": pydantic.create_model("Pairwise", __base__=Settings, better=(Literal["1", "2", "tie"], ...)),
+    "rating": pydantic.create_model("Rating", __base__=Settings, rating_1=_RATING, rating_2=_RATING),
+}
+
+
 class JudgeFailed(Exception):
-    """The judge could not go on: a budget or a server; what was answered is in the journal."""
+    """A budget or a server stopped the judge; what was answered is kept."""
 
 
-def ask(settings: Judge, form: str, questions: list[Question], folder: Path) -> list[dict]:
-    """A record of each question: ``verdict``, ``reply`` (the last one), ``requests``, ``input_tokens``, ``output_tokens``.
-
-    Args:
-        form: the text of a question (:func:`form_text`).
-        folder: where the journals lie, one for each judge (server, model, form and settings).
-
-    Raises:
-        JudgeFailed: says what stopped it and how many questions are answered.
-    """
-    journal = Journal(folder, settings, form)
-    waiting = [question for question in dict.fromkeys(questions) if not journal.answered(question)]
-    if waiting:
-        _run(_ask_all(settings, Template(form), waiting, journal))
-    return [journal.record(question) for question in questions]
-
-
-def simulate(
-    settings: Judge, questions: list[Question], gold_reward: Callable[[str, str], float], seed: int | list[int]
-) -> list[dict]:
-    """Verdicts of a judge who knows the truth but for noise, and who favours the first position.
-
-    P(first) = σ((R*(first) − R*(second))/``noise`` + ``position_bias``).
-    """
-    rng, simulated = np.random.default_rng(seed), settings.simulated
-    gaps = np.array([gold_reward(q.prompt, q.first) - gold_reward(q.prompt, q.second) for q in questions])
-    first = rng.random(len(questions)) < 1 / (1 + np.exp(-(gaps / simulated.noise + simulated.position_bias)))
-    return [
-        {"verdict": "first" if chosen else "second", "requests": 0, "input_tokens": 0, "output_tokens": 0}
-        for chosen in first
-    ]
-
-
-def probe(settings: Judge) -> None:
-    """One short completion.
-
-    Raises:
-        RequestError: one line that says whether the address, the key or the model is at fault.
-    """
-
-    async def once():
-        async with _client(settings, max_retries=0, timeout=4.0) as client:
-            await client.chat.completions.create(model=settings.model, messages=[_message("Say yes.")], max_tokens=1)
-
-    try:
-        _run(once())
-    except _faults() as error:
-        raise RequestError(_explained(settings, error)) from None
-
-
-class _Budget:
-    """What has been asked of this judge in all runs with this journal, and what is being asked."""
-
-    def __init__(self, settings: Judge, journal: Journal):
-        before = journal.all()
-        self.settings, self.price, self.requests = settings, settings.usd_per_million_tokens, len(before)
-        self.usd = self.price.usd(*(sum(reply[name] for reply in before) for name in ("input_tokens", "output_tokens")))
-
-    def reserve(self, text: str) -> float:
-        """Counts a request before it is sent, at the most that it can cost; returns that."""
-        most = self.price.usd(len(text.encode()), self.settings.max_tokens)  # no tokenizer makes more tokens than bytes
-        if self.requests + 1 > self.settings.max_requests:
-            raise JudgeFailed(f"judge.max_requests: {self.settings.max_requests} is reached")
-        if self.usd + most > self.settings.max_cost_usd:
-            raise JudgeFailed(f"judge.max_cost_usd: {self.settings.max_cost_usd:g} is reached")
-        self.requests += 1
-        self.usd += most
-        return most
-
-
-async def _ask_all(settings: Judge, form: Template, waiting: list[Question], journal: Journal) -> None:
-    budget, limit = _Budget(settings, journal), asyncio.Semaphore(settings.concurrency)
-    failed: list[str] = []
-
-    async def one(client, question):
-        async with limit:
-            try:
-                while not failed and not journal.answered(question):
-                    journal.add(
-                        question, *await _reply(client, settings, form, budget, question, journal.record(question))
-                    )
-            except JudgeFailed as error:
-                failed.append(str(error))
-            except _faults() as error:
-                failed.append(_explained(settings, error))
-
-    async with _client(settings, settings.max_retries, settings.timeout_s) as client:
-        await asyncio.gather(*(one(client, question) for question in waiting))
-    if failed:
-        answered = sum(map(journal.answered, waiting))
-        raise JudgeFailed(f"{failed[0]}; {answered} of {len(waiting)} questions are answered and kept")
-
-
-async def _reply(
-    client, settings: Judge, form: Template, budget: _Budget, question: Question, before: dict
-) -> tuple[str, int, int]:
-    """The next reply to a question, and its tokens read and written; ``before`` is the record of an unreadable one, if there was."""
-    text = question.examples + form.substitute(
-        prompt=question.prompt.strip(), first=question.first.strip(), second=question.second.strip()
-    )
-    messages = [_message(text)]
-    if before["requests"]:
-        messages += [{"role": "assistant", "content": before["reply"]}, _message(_AGAIN)]
-    reserved = budget.reserve(json.dumps(messages))
-    completion = await client.chat.completions.create(
-        model=settings.model,
-        messages=messages,
-        temperature=settings.temperature,
-        max_tokens=settings.max_tokens,
-        seed=question.repeat,
-        **({"response_format": _response_format(settings.form)} if settings.structured else {}),
-    )
-    reply = (completion.choices[0].message.content if completion.choices else None) or ""
-    used = completion.usage
-    tokens = (used.prompt_tokens, used.completion_tokens) if used else (len(text.encode()), settings.max_tokens)
-    budget.usd += budget.price.usd(*tokens) - reserved
-    return _without_key(reply), *tokens
-
-
-def _faults() -> tuple[type[Exception], ...]:
-    from openai import APIError
-
-    return APIError, ValueError  # the second: a page that is no JSON
-
-
-def _explained(settings: Judge, error: Exception) -> str:
-    """One line that names the server and never the key."""
-    import openai
-
-    where = f"judge.base_url {settings.base_url}"
-    if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
-        what = "refused the key in" if os.environ.get(KEY) else "asks for a key; put it into"
-        return f"{where}: the server {what} {KEY} (status {error.status_code})"
-    if isinstance(error, openai.NotFoundError):
-        return f"{where}: no model {settings.model!r} there, or no chat completions (status 404)"
-    if isinstance(error, openai.APITimeoutError):
-        return f"{where}: no answer in time"
-    if isinstance(error, openai.APIConnectionError):
-        return f"{where}: nothing answers there"
-    line = _without_key(" ".join(str(error).split()))[:200]
-    return (
-        f"{where}: status {error.status_code}: {line}"
-        if isinstance(error, openai.APIStatusError)
-        else f"{where}: not a chat completion: {line}"
-    )
-
-
-def _run(work):
-    # a notebook's kernel has an event loop running already, and that cannot wait for another
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
-def _client(settings: Judge, max_retries: int, timeout: float):
-    from openai import AsyncOpenAI  # half a second
-
-    # a server without keys takes any; the client insists on one
-    key = os.environ.get(KEY) or "none"
-    return AsyncOpenAI(base_url=settings.base_url, api_key=key, max_retries=max_retries, timeout=timeout)
+class Question(NamedTuple):
+    prompt: str
+    first: str
+    second: str
+    repeat: int = 0
+    examples: str = ""  # what stands before it
 
 
 def form_text(name: str) -> str:
@@ -195,16 +91,140 @@ def form_text(name: str) -> str:
     return (FORMS / f"{name}.txt").read_text(encoding="utf-8")
 
 
-def _response_format(form: str) -> dict:
-    fields = FIELDS[form]
-    schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
-    return {"type": "json_schema", "json_schema": {"name": form, "strict": True, "schema": schema}}
+def verdict_of(form: str, reply: str) -> str | None:
+    """What a reply says, strictly: one JSON object, bare or in a code fence, with the form's fields and no others."""
+    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", reply.strip(), re.DOTALL)
+    try:
+        said = _REPLIES[form].model_validate_json(fenced.group(1) if fenced else reply)
+    except ValueError:
+        return None
+    lead = {"1": 1, "2": -1, "tie": 0}[said.better] if form == "pairwise" else said.rating_1 - said.rating_2
+    return "first" if lead > 0 else "second" if lead < 0 else "tie"
 
 
-def _message(text: str) -> dict:
-    return {"role": "user", "content": text}
+def ask(settings: Judge, form: str, questions: list[Question], folder: Path) -> list[dict]:
+    """A record of each question: ``verdict`` (``first``, ``second``, ``tie``; None: two replies could not be read),
+    last ``reply``, ``requests``, ``input_tokens``, ``output_tokens``. ``form`` is the text of a question; each reply
+    is kept in ``folder`` as it comes: no question is paid for twice. Raises JudgeFailed, which says what stopped it."""
+    server, failed = _Server(settings, form, folder), []
+    waiting = [question for question in dict.fromkeys(questions) if not server.record(question)["answered"]]
+
+    def answer(question: Question) -> None:
+        try:
+            while not failed and not server.record(question)["answered"]:
+                server.ask(question)
+        except RequestError as error:
+            failed.append(error)
+
+    with ThreadPoolExecutor(settings.concurrency) as threads:
+        list(threads.map(answer, waiting))
+    if failed:
+        answered = sum(server.record(question)["answered"] for question in waiting)
+        raise JudgeFailed(f"{failed[0]}; {answered} of {len(waiting)} questions are answered and kept")
+    return [server.record(question) for question in questions]
 
 
-def _without_key(text: str) -> str:
-    key = os.environ.get(KEY)
-    return text.replace(key, "…") if key else text
+def simulate(settings: Judge, questions: list[Question], gold_reward, seed: int | list[int]) -> list[dict]:
+    """Verdicts of a judge who knows the truth but for noise, and who favours the first position:
+    P(first) = σ((R*(first) − R*(second)) / noise + position_bias), R* the ``gold_reward(prompt, response)``."""
+    rng, simulated = np.random.default_rng(seed), settings.simulated
+    gaps = np.array([gold_reward(q.prompt, q.first) - gold_reward(q.prompt, q.second) for q in questions])
+    first = rng.random(len(questions)) < 1 / (1 + np.exp(-(gaps / simulated.noise + simulated.position_bias)))
+    nothing = {"requests": 0, "input_tokens": 0, "output_tokens": 0}
+    return [{"verdict": "first" if chosen else "second"} | nothing for chosen in first]
+
+
+def probe(settings: Judge) -> None:
+    """One short completion. Raises RequestError: one line that says whether address, key or model is at fault."""
+    hasty = settings.model_copy(update={"max_retries": 0, "timeout_s": 4.0})
+    _complete(_client(hasty), hasty, ["Say yes."], max_tokens=1)
+
+
+class _Server:
+    """A judge (server, model, form, settings), its replies, in a file of JSON lines that only grows, and their costs.
+    A question is answered by a reply that can be read, or by two."""
+
+    def __init__(self, settings: Judge, form: str, folder: Path):
+        identity = settings.model_dump(include={"base_url", "model", "form", "structured", "temperature", "max_tokens"})
+        self.settings, self.form, self.usd = settings, Template(form), settings.usd_per_million_tokens.usd
+        self.client, self.lock, self.replies = _client(settings), Lock(), {}
+        self.costs: list[float] = []  # in USD, of each request; of one on its way the most that it can be
+        self.path = folder / f"{_digest(identity | {'text': form})}.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            text = file.read()
+            file.write("" if text[-1:] in ("", "\n") else "\n")
+        for line in text.splitlines():
+            with suppress(ValueError):  # the end of a line that a killed run was writing
+                reply = json.loads(line)
+                self.replies.setdefault(reply["question"], []).append(reply)
+                self.costs.append(self.usd(reply["input_tokens"], reply["output_tokens"]))
+
+    def record(self, question: Question) -> dict:
+        replies = self.replies.get(_digest(question), [])
+        last = replies[-1]["reply"] if replies else ""
+        record = {"verdict": verdict_of(self.settings.form, last), "reply": last, "requests": len(replies)}
+        record |= {name: sum(reply[name] for reply in replies) for name in ("input_tokens", "output_tokens")}
+        return record | {"answered": record["verdict"] is not None or record["requests"] >= 2}
+
+    def ask(self, question: Question) -> None:
+        """Asks once, with the first reply if that could not be read, and keeps what comes."""
+        settings, before = self.settings, self.record(question)
+        shown = {name: getattr(question, name).strip() for name in ("prompt", "first", "second")}
+        texts = [question.examples + self.form.substitute(shown)]
+        texts += [before["reply"], _AGAIN] if before["requests"] else []
+        how = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "seed": question.repeat}
+        if settings.structured:
+            schema = {"name": settings.form, "strict": True, "schema": _REPLIES[settings.form].model_json_schema()}
+            how["response_format"] = {"type": "json_schema", "json_schema": schema}
+        most = len(json.dumps(texts)), settings.max_tokens  # no tokenizer makes more tokens than bytes
+        with self.lock:
+            number, usd = len(self.costs), self.usd(*most)
+            for budget, spent in (("max_requests", number + 1), ("max_cost_usd", sum(self.costs) + usd)):
+                if spent > (limit := getattr(settings, budget)):
+                    raise RequestError(f"judge.{budget}: {limit:.10g} is reached")
+            self.costs.append(usd)
+        reply, used = _complete(self.client, settings, texts, **how)
+        read, written = (used.prompt_tokens, used.completion_tokens) if used else most
+        entry = {"question": _digest(question), "reply": reply, "input_tokens": read, "output_tokens": written}
+        with self.lock, self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        self.costs[number] = self.usd(read, written)
+        self.replies.setdefault(entry["question"], []).append(entry)
+
+
+def _complete(client, settings: Judge, texts: list[str], **how) -> tuple:
+    """The reply, and the server's count of tokens, if any. Raises RequestError, which names it, never the key."""
+    import openai
+
+    messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), texts)]
+    try:
+        completion = client.chat.completions.create(model=settings.model, messages=messages, **how)
+        reply = (completion.choices[0].message.content if completion.choices else None) or ""
+        return reply.replace(client.api_key, "…"), completion.usage
+    except (openai.APIError, AttributeError, ValueError) as error:  # the last two: a page that is no completion
+        status = getattr(error, "status_code", None)
+        said = " ".join(str(error).replace(client.api_key, "…").split())[:200]
+        if isinstance(error, openai.APIConnectionError):
+            said = "no answer in time" if isinstance(error, openai.APITimeoutError) else "nothing answers there"
+        elif status in (401, 403):
+            refused = "refused the key in" if os.environ.get(KEY) else "asks for a key; put it into"
+            said = f"the server {refused} {KEY} (status {status})"
+        elif status == 404:
+            said = f"no model {settings.model!r} there, or no chat completions (status 404)"
+        else:
+            said = f"status {status}: {said}" if status else f"not a chat completion: {said}"
+        raise RequestError(f"judge.base_url {settings.base_url}: {said}") from None
+
+
+def _client(settings: Judge):
+    import openai  # two seconds
+
+    key = os.environ.get(KEY) or "no-key-is-set"  # a server without keys takes any; the client insists on one
+    limits = {"max_retries": settings.max_retries, "timeout": settings.timeout_s}
+    return openai.OpenAI(base_url=settings.base_url, api_key=key, **limits)
+
+
+def _digest(content) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]

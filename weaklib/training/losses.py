@@ -1,34 +1,18 @@
-"""Preference losses as pure functions: the papers' objectives.
-
-A new one is a function of the same arguments, under its name in ``OBJECTIVES``.
-"""
+"""Preference losses as pure functions. A new one takes the same arguments, under its name in ``OBJECTIVES``."""
 
 
 def preference_loss(
     policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps, *, objective: str, beta: float,
     label_smoothing: float = 0.0, chosen_lengths=None, rejected_lengths=None,
 ):  # fmt: skip
-    """One loss an example, equal to TRL's for the same objective.
-
-    With the log-ratios r⁺ = log[π(y⁺|x)/π_ref(y⁺|x)] of the chosen response and r⁻ of the rejected one, h = r⁺ − r⁻:
-
+    """One loss an example, (B,), equal to TRL's for the same objective. All arguments are (B,), too: log π of whole
+    responses in nats under policy and reference, and the responses' tokens, without which ``ipo`` raises ValueError.
+    Log-ratio r⁺ = log[π(y⁺|x)/π_ref(y⁺|x)] of the chosen response, r⁻ of the other: h = r⁺ − r⁻,
     - ``dpo``: −log σ(β·h) (Rafailov et al. 2023, Eq. 7);
     - ``rdpo``: [(1 − ε)·(−log σ(β·h)) − ε·(−log σ(−β·h))] / (1 − 2ε), ε = ``label_smoothing``
       (Ray Chowdhury et al. 2024, robust DPO, Eq. 12);
     - ``ipo``: (h̄ − 1/(2β))², h̄ as h with each log-ratio divided by its response's number of tokens
-      (Azar et al. 2024, Eq. 17, in the length-normalised form that its authors confirmed to TRL's).
-
-    Args:
-        policy_chosen_logps, policy_rejected_logps: log π of whole responses in nats, tensors of shape (B,).
-        ref_chosen_logps, ref_rejected_logps: the same under the reference model.
-        chosen_lengths, rejected_lengths: tokens of each response, shape (B,); ``ipo`` needs them.
-
-    Returns:
-        a tensor of shape (B,).
-
-    Raises:
-        ValueError: unknown objective, or ``ipo`` without lengths.
-    """
+      (Azar et al. 2024, Eq. 17, in the length-normalised form that its authors confirmed to TRL's)."""
     if objective not in OBJECTIVES:
         raise ValueError(f"unknown objective {objective!r}: {', '.join(OBJECTIVES)}")
     ratios = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from weaklib.training.pairs import logps_of_pairs
+from weaklib.training.language_models import logps_of_pairs
 
 
 def run(out: Path, *, task: Path, start: Path, limits: dict, batch_tokens: int, device: str) -> None:
     """Writes ``reference.parquet``: ``pair``, ``logps_a``, ``logps_b`` in nats; no label enters."""
     pairs = pd.read_parquet(task / "pairs.parquet")
     logps_a, logps_b = logps_of_pairs(start, pairs, limits, batch_tokens, device)
-    frame = pd.DataFrame({"pair": pairs["pair"], "logps_a": logps_a, "logps_b": logps_b})
-    frame.to_parquet(out / "reference.parquet", index=False)
+    pairs[["pair"]].assign(logps_a=logps_a, logps_b=logps_b).to_parquet(out / "reference.parquet", index=False)

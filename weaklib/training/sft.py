@@ -3,44 +3,20 @@
 from pathlib import Path
 
 import pandas as pd
-from datasets import Dataset
 from trl import SFTConfig
 
-from weaklib.training.language_models import load_causal_lm, load_tokenizer, prompt_ids, response_ids
-from weaklib.training.trainers import TextTrainer, train_and_save, trainable, trainer_settings, weights_dtype
+from weaklib.training import language_models as lm
+from weaklib.training.trainers import TextTrainer, adapters, train_and_save, trainer_settings
 
 
-def run(
-    out: Path,
-    *,
-    base: Path,
-    training: dict,
-    limits: dict,
-    seed: int,
-    device: str,
-    task: Path | None = None,
-    labels: Path | None = None,
-    **execution,
-) -> None:
-    """Writes a model folder. The loss is on the responses only, as in TRL's prompt-completion form.
-
-    What is learned are the demonstrations of ``task`` or, for the annotators of [A], the chosen responses of ``labels``.
-    ``execution``: see :func:`weaklib.training.trainers.trainer_settings`.
-    """
-    tokenizer, model = load_tokenizer(base), load_causal_lm(base, device, weights_dtype(training))
-    if labels is None:
-        shown = pd.read_parquet(task / "demonstrations.parquet")
-    else:
-        shown = pd.read_parquet(labels / "labels.parquet").rename(columns={"chosen": "completion"})
-    prompts = prompt_ids(tokenizer, shown["prompt"].tolist(), limits)
-    responses = response_ids(tokenizer, shown["completion"].tolist(), limits)
-    dataset = Dataset.from_list(
-        [
-            {"input_ids": p + r, "labels": [-100] * len(p) + r, "length": len(p) + len(r)}
-            for p, r in zip(prompts, responses, strict=True)
-        ]
-    )
+def run(out: Path, *, base: Path, training, limits, seed, device, task=None, labels=None, **execution) -> None:
+    """Writes a model folder. The loss is on responses only: the demonstrations of ``task`` or, for the annotators of
+    [A], the chosen responses of ``labels``. ``execution``: of :func:`weaklib.training.trainers.trainer_settings`."""
+    dtype, lora = adapters(training, "CAUSAL_LM")
+    tokenizer, model = lm.load_tokenizer(base), lm.load_causal_lm(base, device, dtype)
+    shown = pd.read_parquet(task / "demonstrations.parquet" if task else labels / "labels.parquet")
+    responses = lm.response_ids(tokenizer, shown["completion" if task else "chosen"].tolist(), limits)
+    both = zip(lm.prompt_ids(tokenizer, shown["prompt"].tolist(), limits), responses, strict=True)
+    rows = [{"input_ids": prompt + response, "labels": [-100] * len(prompt) + response} for prompt, response in both]
     config = SFTConfig(**trainer_settings(training, seed, device, out, **execution))
-    model = trainable(model, training, "CAUSAL_LM")
-    trainer = TextTrainer(model, config, train_dataset=dataset, processing_class=tokenizer)
-    train_and_save(trainer, out, merge=True)  # adapters of policies belong to a whole model
+    train_and_save(out, TextTrainer, model, config, rows, tokenizer, peft_config=lora)

@@ -1,127 +1,78 @@
-"""TRL's trainers as the study uses them: their settings, adapters, and going on after a stop."""
+"""TRL's trainers as the study uses them: their settings, texts and weighted pairs, and going on after a stop."""
 
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
-from accelerate.utils import is_peft_model
-from peft import LoraConfig, get_peft_model
-from transformers import PreTrainedModel, Trainer, TrainerCallback, set_seed
-from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
+from torch.nn.functional import pad
+from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 from trl import SFTTrainer
 
-from weaklib.training.language_models import save, token_logps
-from weaklib.training.scratch import scratch
+from weaklib.training import language_models as lm
 
 
-def trainer_settings(
-    training: dict, seed: int, device: str, out: Path, checkpoint_steps: int | None = None,
-    gradient_checkpointing: bool = False,
-) -> dict:  # fmt: skip
-    """Arguments that every TRL trainer of the study is given.
-
-    Args:
-        training: ``epochs``, ``batch_size``, ``learning_rate``, and, where they are not the default, ``precision`` and
-            ``gradient_accumulation_steps``.
-        out: the stage's folder; checkpoints, every ``checkpoint_steps``, lie in its scratch.
-    """
-    if device != "cpu" and torch.cuda.device_count() > 1:
-        raise ValueError(
-            "this worker sees several GPUs, of which transformers would use all: CUDA_VISIBLE_DEVICES names one"
-        )
+def trainer_settings(training: dict, seed, device, out: Path, checkpoint_steps=0, gradient_checkpointing=False) -> dict:
+    """Arguments of every trainer from a section of the profile; checkpoints lie in the scratch of ``out``'s stage."""
     set_seed(seed)
     accumulated = training.get("gradient_accumulation_steps", 1)
-    checkpoints = {"save_strategy": "no", "output_dir": tempfile.gettempdir()}  # nothing is written there
-    if checkpoint_steps:
-        checkpoints = {"save_strategy": "steps", "save_steps": checkpoint_steps, "save_total_limit": 1}
-        checkpoints["output_dir"] = str(scratch(out))
-    return {
-        **checkpoints,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "logging_first_step": True,
-        "logging_steps": 10,
-        "num_train_epochs": training["epochs"],
-        "per_device_train_batch_size": training["batch_size"] // accumulated,
-        "gradient_accumulation_steps": accumulated,
-        "learning_rate": training["learning_rate"],
-        "lr_scheduler_type": "linear",
-        "warmup_steps": 0.1,  # a share of all steps
-        "train_sampling_strategy": "group_by_length",
-        "remove_unused_columns": False,  # or the column "length" would not reach the sampler
-        "max_length": None,  # cut once, at tokenisation
-        "gradient_checkpointing": gradient_checkpointing,
-        "bf16": training.get("precision") == "bfloat16",
-        "use_cpu": device == "cpu",
-        "seed": seed,
-    }
+    settings = {"seed": seed, "num_train_epochs": training["epochs"], "learning_rate": training["learning_rate"]}
+    settings |= {"warmup_steps": 0.1, "train_sampling_strategy": "group_by_length"}  # warm-up: a share of all steps
+    settings |= {"max_length": None, "remove_unused_columns": False}  # cut once, at tokenisation; weights are used, too
+    settings |= {"gradient_accumulation_steps": accumulated, "gradient_checkpointing": gradient_checkpointing}
+    settings |= {"per_device_train_batch_size": training["batch_size"] // accumulated, "use_cpu": device == "cpu"}
+    settings |= {"bf16": training.get("precision") == "bfloat16", "disable_tqdm": True, "logging_first_step": True}
+    settings |= {"save_strategy": "steps" if checkpoint_steps else "no", "save_steps": checkpoint_steps or 0}
+    return settings | {"save_total_limit": 1, "output_dir": str(out.with_suffix(".scratch"))}
 
 
-def weights_dtype(training: dict) -> torch.dtype:
-    """Of a model to be trained: float32 under automatic mixed precision, bfloat16 where only adapters (float32) learn."""
-    return torch.bfloat16 if training.get("precision") == "bfloat16" and training.get("lora") else torch.float32
-
-
-def trainable(model: PreTrainedModel, training: dict, task_type: str) -> PreTrainedModel:
-    """``model`` as ``training`` wants it: with LoRA's adapters (Hu et al. 2021), or as it is.
-
-    Raises:
-        ValueError: none of LoRA's targets is a module of the model.
-    """
+def adapters(training: dict, task_type: str) -> tuple[torch.dtype, LoraConfig | None]:
+    """The weights of a model to be trained, and its LoRA adapters (Hu et al. 2021), if any: what learns is float32."""
     if not training.get("lora"):
-        return model
-    adapted = get_peft_model(model, LoraConfig(**training["lora"], task_type=task_type))
-    for parameter in adapted.parameters():  # a new scalar head, too
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return adapted
+        return torch.float32, None
+    return getattr(torch, training.get("precision", "float32")), LoraConfig(**training["lora"], task_type=task_type)
 
 
-def train_and_save(trainer: Trainer, out: Path, merge: bool = False) -> None:
+def train_and_save(out: Path, kind: type[Trainer], model, args, rows: list[dict], tokenizer, **more) -> None:
     """Trains without printing, from the last checkpoint if there is one; the loss curve lies beside the model.
-
-    Adapters are saved as such, with the way from ``out`` to the model they belong to, or, to ``merge``, in the weights
-    of a whole model.
-    """
+    Adapters are saved as such, with the way from ``out`` to their model; those of texts within a whole model."""
+    trainer = kind(model, args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, **more)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(SameOrder())
-    keeps, folder = trainer.args.save_strategy != "no", Path(trainer.args.output_dir)
-    for checkpoint in folder.glob("checkpoint-*") if keeps else ():
+    for checkpoint in Path(args.output_dir).glob("checkpoint-*"):
         if not (checkpoint / SameOrder.FILE).is_file():  # half-written
             shutil.rmtree(checkpoint)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if keeps else None)
-    model = trainer.model
-    if is_peft_model(model) and merge:
+    trainer.train(resume_from_checkpoint=any(Path(args.output_dir).glob("checkpoint-*")))
+    model, curve = trainer.model, [entry for entry in trainer.state.log_history if "loss" in entry]
+    if isinstance(model, PeftModel) and isinstance(trainer, TextTrainer):
         model = model.merge_and_unload()
-    if is_peft_model(model):
-        adapters = model.peft_config["default"]
-        adapters.base_model_name_or_path = os.path.relpath(adapters.base_model_name_or_path, out)
-    elif trainer.args.bf16:
+    if isinstance(model, PeftModel):
+        lora = model.peft_config["default"]
+        lora.base_model_name_or_path = os.path.relpath(lora.base_model_name_or_path, out)
+    elif args.bf16:
         model = model.to(torch.bfloat16)
-    save(out, model, trainer.processing_class)
-    curve = [entry for entry in trainer.state.log_history if "loss" in entry]
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
     (out / "training_log.json").write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+    if isinstance(trainer, PairTrainer):
+        record = {"form": trainer.form, "padding_share": trainer.padding_share()}
+        (out / "pairs.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 class SameOrder(TrainerCallback):
     """A training that goes on within an epoch sees the rest of that epoch's order: it is drawn from the generator's
     state at the epoch's start, which each checkpoint keeps."""
 
-    FILE = "epoch_start.pth"
-
-    def on_train_begin(self, args, state, control, **_):
-        self.resumed = state.global_step > 0
+    FILE, at_start = "epoch_start.pth", None
 
     def on_epoch_begin(self, args, state, control, **_):
-        if self.resumed:
-            checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
-            at_start, at_end = torch.load(checkpoint / self.FILE, weights_only=True)
+        if self.at_start is None and state.global_step:  # the first epoch of a training that goes on
+            file = Path(args.output_dir, f"checkpoint-{state.global_step}", self.FILE)
+            at_start, at_end = torch.load(file, weights_only=True)
             torch.set_rng_state(at_end if float(state.epoch).is_integer() else at_start)
-            self.resumed = False
         self.at_start = torch.get_rng_state()
 
     def on_save(self, args, state, control, **_):
@@ -132,18 +83,81 @@ class SameOrder(TrainerCallback):
 
 
 class TextTrainer(SFTTrainer):
-    """TRL's SFT trainer, faster on a CPU. The loss is TRL's: the mean over the tokens of a step that are trained on.
-
-    TRL's head never holds the logits, which a GPU needs; on a CPU its tiles, and what it measures beside the loss, cost
-    more than the plain logits of those tokens.
-    """
+    """TRL's trainer and loss, the mean over a step's learned tokens, but faster on a CPU: there the tiles and metrics
+    of TRL's head, which never holds the logits, cost more than the logits of those tokens."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if not self.args.use_cpu:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs["labels"].roll(-1, dims=1)  # each position's next token; none follows the last
-        labels[:, -1] = -100
-        learned = (labels.flatten() != -100).nonzero()[:, 0]
-        forward = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "use_cache": False}
-        logps = token_logps(self.model, forward, learned, labels.flatten()[learned])
+        forward = {**inputs, "use_cache": False}
+        labels = pad(forward.pop("labels"), (-1, 1), value=-100).flatten()  # each position's next token, if any
+        learned = (labels != -100).nonzero()[:, 0]
+        logps = lm.token_logps(self.model, forward, learned, labels[learned])
         return -logps.mean() if num_items_in_batch is None else -logps.sum() / num_items_in_batch
+
+
+class PairTrainer:
+    """Mixed into a trainer of TRL's: a step is ``per_device_train_batch_size`` pairs in token-budget batches, its loss
+    their mean. A subclass's ``losses(batch)`` gives losses and margins, (B,) each, from the rows' ids and numbers."""
+
+    def __init__(self, model, args, *, batch_tokens: int, **rest):
+        self.form, self.batch_tokens = lm.form(model), batch_tokens
+        super().__init__(model, args=args, data_collator=self._batches, **rest)
+
+    def padding_share(self) -> float:
+        """Of the positions of the first epoch's batches."""
+        steps = torch.tensor(list(self._get_train_sampler())).split(self._train_batch_size)
+        batches = (batch for step in steps for batch in self._batches([self.train_dataset[row] for row in step]))
+        filled = torch.cat([(batch["segments"] >= 0).flatten() for batch in batches])
+        return 1 - filled.sum().item() / len(filled)
+
+    def compute_loss(self, model, batch, return_outputs=False, num_items_in_batch=None):
+        # accelerate puts mixed precision around the model's own forward, which pairs do not come through
+        with self.accelerator.autocast():
+            losses, margins = self.losses(batch)
+        self._metrics["train"]["rewards/margins"].append(margins.detach().mean().item())
+        self._metrics["train"]["rewards/accuracies"].append((margins > 0).float().mean().item())
+        return losses.sum() * batch["share"]
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        return sum(super(PairTrainer, self).training_step(model, batch) for batch in inputs)
+
+    def _prepare_dataset(self, dataset, *_):
+        return dataset.to_list()  # tokenised already, and read row by row more than once
+
+    def _get_train_sampler(self, *_):
+        lengths = [lm.length(row, self.form) for row in self.train_dataset]
+        return BucketSampler(lengths, self._train_batch_size, self.args.seed)
+
+    def _batches(self, rows: list[dict]) -> list[dict]:
+        names, step = [name for name in rows[0] if not name.endswith("_ids")], []
+        for numbers, batch in lm.batches_of_pairs(rows, self.form, self.batch_tokens):
+            batch |= {name: torch.tensor([rows[number][name] for number in numbers]) for name in names}
+            step.append(batch | {"share": torch.tensor(1 / len(rows))})
+        return step
+
+
+class BucketSampler:
+    """Rows in an order whose every ``step_pairs`` neighbours are of like length; another order each epoch.
+    All rows are shuffled, sorted by length within buckets of 50 steps, and the steps are shuffled."""
+
+    def __init__(self, lengths: list[int], step_pairs: int, seed: int):
+        self.lengths, self.step_pairs, self.seed = lengths, step_pairs, seed
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """To the order of ``epoch`` (from 0), as after all before it: a training that goes on starts within one."""
+        self.generator.manual_seed(self.seed)
+        for _ in range(epoch):
+            list(self)
+
+    def __iter__(self):
+        order = torch.randperm(len(self), generator=self.generator).split(50 * self.step_pairs)
+        rows = [row for bucket in order for row in sorted(bucket.tolist(), key=self.lengths.__getitem__)]
+        whole = len(rows) // self.step_pairs
+        for step in torch.randperm(whole, generator=self.generator).tolist():
+            yield from rows[step * self.step_pairs : (step + 1) * self.step_pairs]
+        yield from rows[whole * self.step_pairs :]  # the last step is the one that is not full

@@ -1,64 +1,65 @@
-"""What the worlds share: reading an answer sentence by sentence and adding up its points."""
+"""What the worlds share: drawing words, and reading an answer sentence by sentence."""
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from weaklib.data.world import knobs
 
 
-def points_of(
-    response: str, read: Callable[[str], tuple[str, object]], points: dict[str, float], per_word: float
-) -> float:
-    """The gold reward of ``response``.
-
-    Args:
-        read: a normalised sentence → its kind and its content; the kind ``garbled`` is no sentence of the grammar.
-        points: of each kind; a kind without an entry is worth nothing.
-        per_word: the price of length; it also makes exact ties rare.
-    """
-    sentences = [normal(s) for s in re.findall(r"[^.!?]+[.!?]?", response) if s.strip()]
-    if not sentences:
-        return knobs.EMPTY
-    reward = per_word * len(response.split())
-    said, times = set(), {}
-    for sentence in sentences:
-        kind, content = read(sentence)
-        if content in said:
-            reward += knobs.REPEATED
-        elif kind == "garbled":
-            reward += knobs.GARBLED
-        else:
-            value = points.get(kind, 0.0)
-            reward += value * knobs.DIMINISHING ** times.get(kind, 0) if value > 0 else value
-            times[kind] = times.get(kind, 0) + 1
-        said.add(content)
-    return reward
+def words(text: str) -> list[str]:
+    return [" ".join(entry.split()) for entry in text.split("|")]
 
 
-def distinct(count: int, capacity: float, sample: Callable[[], str]) -> list[str]:
-    """``count`` different draws of ``sample``.
+def table(text: str) -> dict[str, list[list[str]]]:
+    """Name → lists of words, of a text ``name: word|word; word|word / name: word|word``."""
+    entries = (entry.split(":") for entry in text.split("/"))
+    return {words(name)[0]: [words(some) for some in lists.split(";")] for name, lists in entries}
 
-    Raises:
-        ValueError: there are not that many; close to ``capacity`` the draws would take forever.
-    """
-    if count > 0.95 * capacity:
-        raise ValueError(f"the world has about {0.95 * capacity:.0f} such prompts to give, {count} were asked for")
-    found: dict[str, None] = {}  # a set that keeps its order
+
+def pick(rng: np.random.Generator, options: Sequence):
+    return options[rng.integers(len(options))]
+
+
+def distinct(count: int, sample: Callable[[], str]) -> list[str]:
+    """``count`` different draws. Raises ValueError where a thousand in a row bring nothing new: there are no more."""
+    found, repeated = {}, 0  # a set that keeps its order
     while len(found) < count:
-        found[sample()] = None
+        prompt = sample()
+        repeated = repeated + 1 if prompt in found else 0
+        if repeated == 1000:
+            raise ValueError(f"the world has about {len(found)} such prompts to give, {count} were asked for")
+        found[prompt] = None
     return list(found)
+
+
+def told(prompt: str, options: Iterable[str]) -> str:
+    """The one of ``options`` that a prompt tells. Raises ValueError where it tells none."""
+    found = next((option for option in options if option in prompt), None)
+    if found is None:
+        raise ValueError(f"not a prompt of the controlled world: {prompt!r}")
+    return found
 
 
 def normal(sentence: str) -> str:
     return re.sub(r"[^a-z ]", "", sentence.lower()).strip()
 
 
-def pick(rng: np.random.Generator, options):
-    return options[rng.integers(len(options))]
-
-
-def does(rng: np.random.Generator, care: float, habit: knobs.Habit) -> bool:
-    """Whether a writer of this care does it this time."""
-    return rng.random() < habit.share(care)
+def points_of(response: str, read: Callable[[str], tuple], points: dict[str, float], per_word: float) -> float:
+    """The gold reward: the points of each sentence, whose kind and content ``read`` tells, and the price of words."""
+    sentences = [normal(s) for s in re.findall(r"[^.!?]+[.!?]?", response) if s.strip()]
+    if not sentences:
+        return knobs.EMPTY
+    reward = per_word * len(response.split())
+    said, times = set(), Counter()
+    for kind, content in map(read, sentences):
+        if content in said:
+            reward += knobs.REPEATED
+        else:
+            value = points.get(kind, knobs.GARBLED)
+            reward += value * (knobs.DIMINISHING ** times[kind] if value > 0 else 1)
+            times[kind] += 1
+        said.add(content)
+    return reward
