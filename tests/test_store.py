@@ -69,6 +69,12 @@ def test_a_changed_helper_recomputes_who_uses_it(copied_package):
     assert recomputed(before, fingerprints()) == {"judge_labels", "labels"}
 
 
+def test_a_changed_trainer_recomputes_who_trains_and_no_label(copied_package):
+    before = fingerprints()
+    change(copied_package / "training" / "trainers.py", "set_seed(seed)", "set_seed(seed + 1)")
+    assert recomputed(before, fingerprints()) == {"annotator", "base", "policy", "sft", "temperature"}
+
+
 def test_a_changed_helper_of_a_helper_recomputes(copied_package):
     before = fingerprints()
     change(copied_package / "data" / "world" / "dialogue.py", "boil an egg", "fry an egg")

@@ -64,7 +64,7 @@ def check_scheduler(address: str, device: str = "cpu") -> None:
     """Raises RequestError where nothing answers, or a cluster without workers, or without one for stages on a GPU."""
     try:
         resolve_address(address)
-        with Client(address, timeout=10, set_as_default=False) as client:
+        with Client(address, timeout=5, set_as_default=False) as client:
             workers = client.scheduler_info(n_workers=-1)["workers"].values()
         problem = None if workers else "it has no workers"
         if workers and device != "cpu" and not any(worker["resources"].get("GPU") for worker in workers):

@@ -19,7 +19,7 @@ def run(out: Path, *, responses: Path, world: str = "", scalar_head=None, model:
     if world:
         rewards = np.array(list(map(WORLDS[world].gold_reward, *texts)))
     elif scalar_head is not None:
-        from weaklib.supervisors.annotator import rewards as rewards_of_head  # torch, which the world does without
+        from weaklib.supervisors.scalar_head import rewards as rewards_of_head  # torch, which the world does without
 
         rewards = rewards_of_head(scalar_head, *texts, **scoring)
     else:

@@ -1,13 +1,11 @@
-"""annotator: the weak LLM with a scalar head, trained on human-labelled pairs ([B]: Bradley-Terry); its rewards."""
+"""annotator: the weak LLM with a scalar head, trained on human-labelled pairs ([B]: Bradley-Terry)."""
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
 from peft import get_peft_model
 from torch.nn.functional import logsigmoid
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 from weaklib.training import language_models as lm
@@ -31,31 +29,3 @@ class BradleyTerryTrainer(PairTrainer, RewardTrainer):
     def losses(self, batch):
         chosen, rejected = lm.response_rewards(self.model, batch)
         return -logsigmoid(chosen - rejected), chosen - rejected
-
-
-def rewards_of_pairs(folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
-    """The model's rewards of ``response_a`` and ``response_b`` of each row, float64, shape (2, len(pairs))."""
-    rows = lm.tokenize_pairs(lm.load_tokenizer(folder), pairs, "response_a", "response_b", limits)
-    return lm.score(_load(folder, device), rows, lm.response_rewards, batch_tokens)
-
-
-@torch.inference_mode()
-def rewards(folder: Path, prompts: list, responses: list, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
-    """The model's reward of each response to its prompt, float64, shape (len(prompts),)."""
-    tokenizer, model = lm.load_tokenizer(folder), _load(folder, device)
-    both = lm.prompt_ids(tokenizer, prompts, limits), lm.response_ids(tokenizer, responses, limits)
-    ids = [prompt + response for prompt, response in zip(*both, strict=True)]
-    result = np.empty(len(ids))
-    for numbers in lm.batches(list(map(len, ids)), batch_tokens):
-        batch = tokenizer.pad({"input_ids": [ids[i] for i in numbers]}, padding_side="right", return_tensors="pt")
-        every = model.score(model.base_model(**batch.to(device)).last_hidden_state)[:, :, 0]
-        # at the end of the response: the model's own forward looks for padding, which may be the token of the end
-        ends = batch["attention_mask"].sum(1, keepdim=True) - 1
-        result[numbers] = every.gather(1, ends)[:, 0].double().cpu()
-    return result
-
-
-def _load(folder: Path, device: str) -> PreTrainedModel:
-    model = lm.load(AutoModelForSequenceClassification, folder, num_labels=1)
-    model.score.to(model.dtype)  # one that was trained beside adapters is float32
-    return model.to(device).eval()

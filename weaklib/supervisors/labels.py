@@ -60,7 +60,7 @@ def _human(pairs, noise=0.0, seed=None):
 
 def _scalar_head(pairs, annotator, temperature=None, **scoring):
     """By the annotator's rewards ([B]), their difference over the ``temperature`` if there is one."""
-    from weaklib.supervisors.annotator import rewards_of_pairs  # torch takes seconds; a profile needs only the names
+    from weaklib.supervisors.scalar_head import rewards_of_pairs  # torch takes seconds; a profile needs only the names
 
     reward_a, reward_b = rewards_of_pairs(annotator, pairs, **scoring)
     known = json.loads((temperature / "temperature.json").read_text(encoding="utf-8")) if temperature else {}

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from weaklib.supervisors import annotator
+from weaklib.supervisors.scalar_head import rewards_of_pairs
 
 
 def run(out: Path, *, labels: Path, seed: int, **how) -> None:
@@ -21,7 +22,7 @@ def run(out: Path, *, labels: Path, seed: int, **how) -> None:
     annotator.run(second, labels=second.parent, seed=seed, **how)
     shown = known[held_out].rename(columns={"chosen": "response_a", "rejected": "response_b"})
     scoring = how["limits"], how["training"]["batch_tokens"], how["device"]
-    right, wrong = annotator.rewards_of_pairs(second, shown, *scoring)
+    right, wrong = rewards_of_pairs(second, shown, *scoring)
     (out / "temperature.json").write_text(json.dumps({"temperature": fit(right - wrong)}) + "\n", encoding="utf-8")
 
 
