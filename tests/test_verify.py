@@ -7,7 +7,7 @@ import pytest
 
 from weaklib.__main__ import main
 from weaklib.arms.folders import ROOT
-from weaklib.reproduce.gallery import MEASURED
+from weaklib.reproduce.verify import MEASURED
 
 NAME = "sandbox/05_top_confidence/top_confidence.csv"
 ESTIMATES = len((ROOT / "figures" / NAME).read_text().splitlines()) - 1

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
     reproduce = command("reproduce", "run.reproduce", "run the notebooks of a profile: every figure and table")
     plan = command("plan", "run.show_plan", "what would run, and how long")
-    verify = command("verify", "gallery.verify", "regenerated figure data against the committed")
+    verify = command("verify", "verify.verify", "regenerated figure data against the committed")
     cite = command("cite", "gallery.cite", "caption, BibTeX and provenance of a figure")
     check = command("check", "run.check_files", "validate parameter files")
     for add in (reproduce, plan, verify):

@@ -30,9 +30,9 @@ def check(profile: Profile, elsewhere: bool = False) -> None:
         except OSError as error:
             cause = f": {error.strerror}" if there.is_dir() else " is not a folder"
             raise RequestError(f"{folder}: cannot be written: {there}{cause}") from None
+    _check_pairs(profile, profile.task)
     if profile.task.kind == "dataset":
         _folder(*profile.models.source(profile.task.tokenizer), "task.tokenizer: ", ["tokenizer"])
-    _check_pairs(profile, profile.task)
     check_models(profile)
     if profile.device != "cpu" and not elsewhere and not running.planning:
         import torch  # only here: it takes seconds
