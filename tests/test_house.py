@@ -47,7 +47,12 @@ def test_imports_go_down(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_is_read_in_one_sitting(path):
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 330
+    assert len(lines) <= 250 and all(len(line) <= 120 for line in lines)
+
+
+def test_the_library_is_thin():
+    texts = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*") if path.suffix not in ("", ".pyc")]
+    assert sum(len(text.splitlines()) for text in texts) <= 4600
 
 
 def test_the_library_does_not_know_its_notebooks():
