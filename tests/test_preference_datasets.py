@@ -329,7 +329,7 @@ WRONG_FILES = [
     ("few for D_l", {"max_pairs": 8}, "training pairs are too few: labeled part would have 1"),
     ("few test prompts", {"test_prompts": 29}, "task.test_prompts is 29: the dataset's test split has 28 that are no prompts"),
     ("no tokenizer", {"tokenizer": "{tmp}/hh"}, "task.tokenizer: {tmp}/hh: no tokenizer in it (one of tokenizer.json"),
-    ("no commit", {"tokenizer": "facebook/opt-125m"}, "task.tokenizer: no commit of facebook/opt-125m is named: facebook/opt-125m@COMMIT"),
+    ("no commit", {"tokenizer": "facebook/opt-125m"}, "task.tokenizer: facebook/opt-125m: no commit of the hub is named: facebook/opt-125m@COMMIT"),
 ]  # fmt: skip
 
 

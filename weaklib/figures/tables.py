@@ -20,7 +20,7 @@ def text(values: pd.Series | pd.DataFrame, form: str = ".2f") -> pd.Series:
 
 def percent(rows: pd.DataFrame, sign: str = "") -> pd.Series:
     """Estimates as text, in percent with their intervals: "61.2 [58.0, 64.4]"; ``sign="+"`` for differences."""
-    return text(100 * rows.reindex(columns=["estimate", "ci_low", "ci_high"]), f"{sign}.1f")
+    return text(100 * rows.reindex(columns=["estimate", "ci_low", "ci_high"]).astype(float), f"{sign}.1f")
 
 
 def readable(frame: pd.DataFrame):
