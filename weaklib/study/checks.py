@@ -110,19 +110,21 @@ def _check_pairs(profile: Profile, task) -> None:
 
 def _folder(model: str, revision: str | None, key: str = "model ", parts=tuple(MODEL_FILES)) -> Path | None:
     """The folder of a model that is on this machine with all ``parts``; ``None`` for one that the hub would give."""
-    folder, named = local_folder(model), f"{key}{model}"
+    folder = local_folder(model)
     if folder and not folder.is_dir():  # a path that is not there would be taken for a hub id and fail late
         known = "not a hub id, and not in models.pretrained_here or models.published"
         raise RequestError(f"{key}{model!r}: no such folder, {known}")
     if not folder and revision is None:
-        raise RequestError(f"{named}: no commit of the hub is named: {model}@COMMIT")
+        whose = f"no commit of {model}" if parts == ["tokenizer"] else f"{model}: no commit of the hub"
+        raise RequestError(f"{key}{whose} is named: {model}@COMMIT")
     cached = (try_to_load_from_cache(model, file, revision=revision) for part in parts for file in MODEL_FILES[part])
     here = folder or next((Path(file).parent for file in cached if isinstance(file, str)), None)
     lacking = [part for part in parts if not here or not any((here / file).is_file() for file in MODEL_FILES[part])]
     if not lacking:
         return here
     if folder:
-        raise RequestError(f"{named}: no {lacking[0]} in it (one of {', '.join(MODEL_FILES[lacking[0]])})")
+        place = f"{key.replace('model', 'model folder')}{folder}"
+        raise RequestError(f"{place}: no {lacking[0]} in it (one of {', '.join(MODEL_FILES[lacking[0]])})")
     if running.planning:
         return None
     try:
@@ -137,7 +139,7 @@ def _folder(model: str, revision: str | None, key: str = "model ", parts=tuple(M
             errors.OfflineModeIsEnabled: f" is not in the hub's cache at revision {revision}, {fetch}",
         }
         unknown = f" is not in the hub's cache, and the hub cannot be asked ({cause}), {fetch}"
-        raise RequestError(named + said.get(type(error), unknown)) from None
+        raise RequestError(f"{key}{model}{said.get(type(error), unknown)}") from None
 
 
 def _tokenizer_has(folder: Path, key: str) -> bool:

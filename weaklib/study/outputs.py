@@ -78,7 +78,8 @@ class Outputs:
         prints how small a difference in GRA it can decide: the study's intervals aim at ±3 points.
         """
         self.outputs.append(save.save_csv(contrasts, self.folder, "contrasts"))
-        half = contrasts[contrasts["metric"] == "gra"].eval("50 * (ci_high - ci_low)")
+        in_gra = contrasts[contrasts["metric"] == "gra"]
+        half = 50 * (in_gra["ci_high"] - in_gra["ci_low"])
         known = f"{(half <= 3).sum()} are known to ±3 points or better, half of them to ±{half.median():.1f}"
         decided = f"the widest to ±{half.max():.1f}; smaller ones are not decided here"
         print(f"{len(half)} differences in GRA: {known}, {decided}")

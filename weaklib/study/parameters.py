@@ -24,9 +24,7 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
 
 
 def validate(path: Path, overrides: dict[str, Any], at: list | None = None) -> Profile:
-    """The profile of a file with ``overrides``. Raises RequestError, the first thing that is wrong, with its line or
-    override; ``at``: the key whose fault it is in any case.
-    """
+    """The profile of a file with ``overrides``. Raises RequestError with the first error's line or override, or ``at``."""
     values = copy.deepcopy(read_profile(path))
     for key, value in overrides.items():
         _set(values, key, copy.deepcopy(value))  # what another key of the overrides changes is not the override itself

@@ -152,13 +152,14 @@ class Profile(Settings):
 
     def sweep(self, name: str) -> tuple[list[str], list]:
         """The keys that a sweep changes (none for a plain list) and its values; both empty if there is no such one."""
-        if isinstance(given := self.sweeps.get(name) or [], dict):
-            return next((keys.split(", "), values) for keys, values in given.items())
-        return [], given
+        given = self.sweeps.get(name) or []
+        return (
+            next((key.split(", "), items) for key, items in given.items()) if isinstance(given, dict) else ([], given)
+        )
 
     def rules(self):
         """What must fit together: whether it does not, what is then said, and the section that it is in, if one."""
-        task, models, judge, made_here = self.task, self.models, self.judge, self.models.pretrained_here
+        task, models, judge, made = self.task, self.models, self.judge, self.models.pretrained_here
         if task.kind == "world":
             odd = task.name != "dialogue" and task.prompts != "both"
             yield odd, f"prompts: {task.prompts} is for dialogue, the task is {task.name}", "task"
@@ -191,20 +192,19 @@ class Profile(Settings):
             yield rest, f"gradient_accumulation_steps must divide batch_size, {training.batch_size}", section
         line = f"calibrated: temperature scaling is for scalar heads, the annotator is {self.annotator.kind}"
         yield self.annotator.calibrated and self.annotator.kind != "scalar_head", line, "annotator"
-        line = "pretraining is required: models.pretrained_here has models to make"
-        yield made_here and not self.pretraining, line
+        yield made and not self.pretraining, "pretraining is required: models.pretrained_here has models to make"
         labels = self.labeled_fraction + (self.unlabeled_fraction or 0)
         yield labels > 1, "labeled_fraction + unlabeled_fraction must be at most 1"
         yield models.gold not in {None, *self.gold_models}, f"models.gold: {models.gold} is not one of gold_models"
         for name, gold in self.gold_models.items():
-            key, here, needs = f"gold_models.{name}:", gold.model in made_here, "pairs and training"
+            key, here, needs = f"gold_models.{name}:", gold.model in made, "pairs and training"
             yield here and not (gold.pairs and gold.training), f"{key} {gold.model} is made here, which needs {needs}"
             line = f"{key} {gold.model} would be trained on the truth, which a file does not have"
             yield here and task.kind != "world", line
             yield not here and (gold.pairs or gold.training), f"{key} {needs} are for models of pretrained_here"
         needed = self.max_prompt_tokens + max(self.max_response_tokens, self.sampling.max_new_tokens)
         what = "max_prompt_tokens and the longer of max_response_tokens and sampling.max_new_tokens"
-        for name, settings in made_here.items():
+        for name, settings in made.items():
             line = f"models.pretrained_here.{name}.max_position_embeddings is less than the {needed} tokens of {what}"
             yield settings.get("max_position_embeddings", needed) < needed, line
         for name, given in self.sweeps.items():
