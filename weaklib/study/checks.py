@@ -115,8 +115,7 @@ def _folder(model: str, revision: str | None, key: str = "model ", parts=tuple(M
         known = "not a hub id, and not in models.pretrained_here or models.published"
         raise RequestError(f"{key}{model!r}: no such folder, {known}")
     if not folder and revision is None:
-        whose = f"no commit of {model}" if parts == ["tokenizer"] else f"{model}: no commit of the hub"
-        raise RequestError(f"{key}{whose} is named: {model}@COMMIT")
+        raise RequestError(f"{key}{model}: no commit of the hub is named: {model}@COMMIT")
     cached = (try_to_load_from_cache(model, file, revision=revision) for part in parts for file in MODEL_FILES[part])
     here = folder or next((Path(file).parent for file in cached if isinstance(file, str)), None)
     lacking = [part for part in parts if not here or not any((here / file).is_file() for file in MODEL_FILES[part])]
@@ -131,7 +130,8 @@ def _folder(model: str, revision: str | None, key: str = "model ", parts=tuple(M
         HfApi().auth_check(model)
         HfApi().model_info(model, revision=revision, timeout=10)
     except (errors.HTTPError, errors.OfflineModeIsEnabled) as error:
-        cause, fetch = str(error).partition("\n")[0], f"fetch it by: hf download {model} --revision {revision}"
+        only = " --include '*.json' --include '*.txt' --include '*.model'" if parts == ["tokenizer"] else ""
+        cause, fetch = str(error).partition("\n")[0], f"fetch it by: hf download {model} --revision {revision}{only}"
         said = {
             errors.GatedRepoError: " is gated: accept its terms on its page of the hub, then `hf auth login`",
             errors.RevisionNotFoundError: f": the hub has no revision {revision} of it",

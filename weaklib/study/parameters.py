@@ -24,7 +24,7 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
 
 
 def validate(path: Path, overrides: dict[str, Any], at: list | None = None) -> Profile:
-    """The profile of a file with ``overrides``. Raises RequestError with the first error's line or override, or ``at``."""
+    """The profile of a file with ``overrides``. Raises RequestError at the line or override of an error, or ``at``."""
     values = copy.deepcopy(read_profile(path))
     for key, value in overrides.items():
         _set(values, key, copy.deepcopy(value))  # what another key of the overrides changes is not the override itself

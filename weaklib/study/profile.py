@@ -153,9 +153,8 @@ class Profile(Settings):
     def sweep(self, name: str) -> tuple[list[str], list]:
         """The keys that a sweep changes (none for a plain list) and its values; both empty if there is no such one."""
         given = self.sweeps.get(name) or []
-        return (
-            next((key.split(", "), items) for key, items in given.items()) if isinstance(given, dict) else ([], given)
-        )
+        keys, values = next(iter(given.items())) if isinstance(given, dict) else ("", given)
+        return keys.split(", ") if keys else [], values
 
     def rules(self):
         """What must fit together: whether it does not, what is then said, and the section that it is in, if one."""
