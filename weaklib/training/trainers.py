@@ -52,9 +52,9 @@ def train_and_save(out: Path, kind: type[Trainer], model, args, rows: list[dict]
     if isinstance(model, PeftModel):
         lora = model.peft_config["default"]
         lora.base_model_name_or_path = os.path.relpath(lora.base_model_name_or_path, out)
-    elif args.bf16:
-        model = model.to(torch.bfloat16)
-    model.save_pretrained(out)
+        model.save_pretrained(out, save_embedding_layers=False)  # or peft looks for that path, on the hub, too
+    else:
+        (model.to(torch.bfloat16) if args.bf16 else model).save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "training_log.json").write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
     if isinstance(trainer, PairTrainer):
