@@ -118,6 +118,12 @@ def test_five_edits_re_key_only_what_they_touch(copied_package, monkeypatch, tmp
     assert graph.labels(profile, "annotator", "unlabeled", 0, "opt-tiny").name == "labels"  # asks no judge
 
 
+def test_batches_of_pairs_re_key_no_training_on_texts():
+    profile, smaller = (load_profile("smoke", {"batch_tokens": tokens}) for tokens in (1000, 500))
+    assert graph.sft(profile, "opt-small", 0).key == graph.sft(smaller, "opt-small", 0).key
+    assert graph.annotator(profile, "opt-tiny", 0).key != graph.annotator(smaller, "opt-tiny", 0).key
+
+
 def test_a_key_tells_parameters_inputs_and_libraries_apart(monkeypatch):
     def split(**parameters):
         task = Stage("data.task", parameters={"kind": "world", "seed": parameters.pop("task_seed", 0)})

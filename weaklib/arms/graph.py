@@ -152,7 +152,8 @@ def _policy(p, start: Stage, labels: Stage, training, seed: int, objective="dpo"
 
 def _trained(p, module: str, inputs: dict, training, seed: int, **parameters) -> Stage:
     """What every stage that trains has; ``training`` is a section, with the profile's settings where it lacks them."""
-    settings = {"learning_rate": p.learning_rate, "batch_tokens": p.batch_tokens, "precision": p.hardware.precision}
+    settings = {"learning_rate": p.learning_rate, "precision": p.hardware.precision}
+    settings |= {} if module in ("training.base", "training.sft") else {"batch_tokens": p.batch_tokens}  # of pairs
     settings |= training.model_dump(exclude={"kind", "calibrated", "confidently_wrong"}, exclude_defaults=True)
     parameters |= {"training": settings, "limits": p.model_dump(include=LIMITS), "seed": seed, "device": p.device}
     return Stage(module, inputs, parameters, p.hardware.model_dump(exclude={"precision"}))
