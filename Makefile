@@ -20,8 +20,9 @@ setup: $(if $(filter .venv/%,$(PYTHON)),.venv/.complete)
 reproduce: setup
 	$(PYTHON) -m weaklib reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY))
 
+# A test module stays on one process, which keeps what its tests share.
 test: setup
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 # Every notebook of the smoke profile by plain papermill from another folder, and by Run All.
 test-notebooks: setup
