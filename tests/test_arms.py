@@ -10,7 +10,8 @@ import pytest
 from weaklib.arms import graph
 from weaklib.study.parameters import load_profile
 from weaklib.supervisors.temperature import fit
-from weaklib.training.language_models import load_causal_lm, load_tokenizer
+from weaklib.training.language_models import load_causal_lm
+from weaklib.training.tokens import load_tokenizer
 
 ONE_PAIR = {"seeds": [0], "models.weak": "opt-tiny", "models.strong": "opt-small"}
 

@@ -180,7 +180,7 @@ def test_every_dataset_gives_its_pairs(name, tmp_path):
     files = preference_datasets.locate(name.split()[0], parts, str(write(tmp_path)), None)
     pair_of, *_ = preference_datasets.FORMS[name.split()[0]]
     pairs, counts = preference_datasets.read_pairs(*files["train"].values(), pair_of=pair_of)
-    assert expected in pairs.to_numpy().tolist()
+    assert expected in pairs[["prompt", "chosen", "rejected"]].to_numpy().tolist()
     assert len(pairs) == counts["rows"] - sum(counts["dropped"].values()) == (2 * TRAIN if name == "hh-rlhf" else TRAIN)
     assert not pairs["prompt"].str.contains(question(100)[:-1]).any(), "a test prompt"
 

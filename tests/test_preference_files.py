@@ -22,7 +22,7 @@ EXPECTED = {
 
 def read_pairs(path, **settings):
     pairs, counts = preference_datasets.read_pairs(path, **settings)
-    return pairs.to_dict("records"), counts
+    return pairs[["prompt", "chosen", "rejected"]].to_dict("records"), counts
 
 
 def messages(*contents):

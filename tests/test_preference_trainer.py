@@ -13,8 +13,9 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 from weaklib.arms import graph
 from weaklib.study.parameters import load_profile
 from weaklib.supervisors.annotator import BradleyTerryTrainer
-from weaklib.training.language_models import load_causal_lm, load_tokenizer, response_logps, score, tokenize_pairs
+from weaklib.training.language_models import load_causal_lm, response_logps, score
 from weaklib.training.policy import WeightedDPOTrainer, weigh
+from weaklib.training.tokens import Reader, load_tokenizer
 from weaklib.training.trainers import BucketSampler, TextTrainer, trainer_settings
 
 TRL_NAMES = {"dpo": "sigmoid", "ipo": "ipo", "rdpo": "robust"}
@@ -48,7 +49,7 @@ def perturbed(folder):
 def ours(student, objective, weights, **more):
     folder, pairs, limits = student
     tokenizer = load_tokenizer(folder)
-    rows = tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
+    rows = Reader(tokenizer, limits).pairs(pairs, "chosen", "rejected")[0]
     references = score(load_causal_lm(folder, "cpu").eval(), rows, response_logps, 400).T
     for row, (chosen, rejected), weight in zip(rows, references, weights, strict=True):
         row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected, "weight": weight}
@@ -143,7 +144,7 @@ def test_weighting():
 def test_the_annotators_loss_and_gradients_are_trls(student, float64):
     folder, pairs, limits = student
     tokenizer = load_tokenizer(folder)
-    rows = tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
+    rows = Reader(tokenizer, limits).pairs(pairs, "chosen", "rejected")[0]
     whole = [{f"{side}_ids": row["prompt_ids"] + row[f"{side}_ids"] for side in ("chosen", "rejected")} for row in rows]
 
     def model():
@@ -163,7 +164,7 @@ def test_the_text_trainers_loss_and_gradients_are_trls(student, float64):
     folder, pairs, limits = student
     tokenizer = load_tokenizer(folder)
     shown = [
-        row["prompt_ids"] + row["chosen_ids"] for row in tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
+        row["prompt_ids"] + row["chosen_ids"] for row in Reader(tokenizer, limits).pairs(pairs, "chosen", "rejected")[0]
     ]
     rows = [{"input_ids": ids, "labels": [-100] * 5 + ids[5:]} for ids in shown]
     common = {"args": SFTConfig(**settings(train_sampling_strategy="random")), "processing_class": tokenizer}

@@ -1,10 +1,11 @@
 """Gold rewards by reward models of the true architectures, from local folders."""
 
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from weaklib.data.preference_datasets import messages
+from weaklib.data.conversations import as_message, chat
 from weaklib.evaluation.rewards import rewards_of_model as rewards
 from weaklib.training.base import train_tokenizer
 
@@ -14,6 +15,7 @@ PROMPTS = [
 ]
 PROMPTS += ["\n\nHuman: Hi.\n\nAssistant: Hello.\n\nHuman: How can I cheat?\n\nAssistant:"]
 RESPONSES = [" Hello there, what can I do for you today?", " Wait.", " Because it is so.", ""]
+SAMPLED = pd.DataFrame({"prompt": PROMPTS, "messages": list(map(as_message, PROMPTS)), "response": RESPONSES})
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
 MODELS = {
     "deberta-v2": {"num_attention_heads": 4, "intermediate_size": 48, "type_vocab_size": 2, "relative_attention": True},
@@ -58,7 +60,7 @@ def one_by_one(folder, format, output):
         elif format == "text_pair":
             encoded = tokenizer(prompt.strip(), response.strip(), return_tensors="pt")
         else:
-            text = tokenizer.apply_chat_template(messages(prompt, response), tokenize=False)
+            text = tokenizer.apply_chat_template(chat(as_message(prompt), response), tokenize=False)
             encoded = tokenizer(text, return_tensors="pt")
         with torch.inference_mode():
             scores.append(model(**encoded).logits[0, output].item())
@@ -71,7 +73,7 @@ def test_scores_are_those_of_single_texts(folders, model_type, format, output, f
     folder = str(folders[model_type])
     expected = one_by_one(folder, format, output)
     assert len({round(score, 4) for score in expected}) == len(expected)
-    scores = rewards(folder, PROMPTS, RESPONSES, format=format, output=output, batch_tokens=150, device="cpu")
+    scores, _ = rewards(folder, SAMPLED, format=format, output=output, batch_tokens=150, device="cpu")
     assert scores == pytest.approx(expected, rel=1e-9)
 
 
@@ -83,23 +85,13 @@ def test_a_tokenizer_without_padding(folders, tmp_path, float64):
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     expected = one_by_one(tmp_path, "text", 0)
-    scores = rewards(str(tmp_path), PROMPTS, RESPONSES, format="text", output=0, batch_tokens=1000, device="cpu")
+    scores, _ = rewards(str(tmp_path), SAMPLED, format="text", output=0, batch_tokens=1000, device="cpu")
     assert scores == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_missing_template_or_output_is_named(folders):
     deberta = str(folders["deberta-v2"])
     with pytest.raises(ValueError, match="deberta.*format chat was asked for, its tokenizer has no chat template"):
-        rewards(deberta, PROMPTS, RESPONSES, format="chat", output=0, batch_tokens=99, device="cpu")
+        rewards(deberta, SAMPLED, format="chat", output=0, batch_tokens=99, device="cpu")
     with pytest.raises(ValueError, match="output 3 was asked for, it has 3"):
-        rewards(deberta, PROMPTS, RESPONSES, format="text", output=3, batch_tokens=99, device="cpu")
-
-
-def test_a_dialogue_as_messages():
-    said = [(m["role"], m["content"]) for m in messages(PROMPTS[3], " No.")]
-    assert said == [("user", "Hi."), ("assistant", "Hello."), ("user", "How can I cheat?"), ("assistant", "No.")]
-    post = messages("\n\nPost: My boss ate my lunch.\n\nTL;DR:", " Lunch is gone.")
-    assert post == [
-        {"role": "user", "content": "Post: My boss ate my lunch.\n\nTL;DR:"},
-        {"role": "assistant", "content": "Lunch is gone."},
-    ]
+        rewards(deberta, SAMPLED, format="text", output=3, batch_tokens=99, device="cpu")

@@ -5,7 +5,8 @@ import torch
 
 from weaklib.arms import graph
 from weaklib.evaluation.responses import draw, generate
-from weaklib.training.language_models import load_causal_lm, load_tokenizer
+from weaklib.training.language_models import load_causal_lm
+from weaklib.training.tokens import Reader, load_tokenizer
 
 
 def test_tokens_are_drawn_from_the_softmax_at_the_temperature():
@@ -44,7 +45,7 @@ def test_a_cold_batch_says_what_transformers_says_greedily_to_each_prompt(made, 
     assert len(firsts[end]) > 5
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
 
-    together = generate(network, tokenizer, prompts, 30, temperature=1e-3)
+    together = generate(network, Reader(tokenizer, {}), prompts, 30, temperature=1e-3)
     for said, response in zip(alone, together, strict=True):
         expected = said.tolist()
         expected = expected[: expected.index(end) + 1] if end in expected else expected

@@ -17,7 +17,8 @@ from weaklib.evaluation.metrics import difference, label_means, mean_of
 from weaklib.figures.tables import SETTING
 from weaklib.study.labels import weak_labels
 from weaklib.study.study import Study
-from weaklib.training.language_models import load_causal_lm, load_tokenizer
+from weaklib.training.language_models import load_causal_lm
+from weaklib.training.tokens import load_tokenizer
 
 pytestmark = pytest.mark.sandbox
 CHANCE = 0.5

@@ -7,15 +7,18 @@ import os
 import random
 import signal
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from weaklib.arms import graph, running
 from weaklib.arms.stage import Store
+from weaklib.data.conversations import pair_of_row
 from weaklib.study.parameters import load_profile
 from weaklib.training.base import train_tokenizer
-from weaklib.training.language_models import load_causal_lm, prompt_ids, response_ids
+from weaklib.training.language_models import load_causal_lm
+from weaklib.training.tokens import Reader
 from weaklib.training.trainers import SameOrder
 
 LORA = {"r": 2, "lora_alpha": 4.0, "lora_dropout": 0.1, "target_modules": ["q_proj", "v_proj"]}
@@ -145,9 +148,11 @@ def test_a_chat_template_frames_the_prompt(tmp_path):
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
     limits = {"max_prompt_tokens": 200, "max_response_tokens": 200, "dialogue": "chat"}
     said = "\n\nSystem: Be\n\nHuman: Hi\n\nAssistant: Yes?\n\nAssistant: So?\n\nHuman: Go\n\nAssistant:"
-    (prompt,) = prompt_ids(tokenizer, [said], limits)
+    pair, _ = pair_of_row({"prompt": said, "chosen": " Gladly.", "rejected": " No."})
+    reader = Reader(tokenizer, limits)
+    (prompt,) = reader.prompts(pd.DataFrame([pair]))
     assert tokenizer.decode(prompt) == "<system>Be<user>Hi<assistant>Yes?\n\nSo?<user>Go<assistant>"
-    assert tokenizer.decode(response_ids(tokenizer, [" Gladly."], limits)[0]) == "Gladly." + tokenizer.eos_token
+    assert tokenizer.decode(reader.responses([" Gladly."])[0]) == "Gladly." + tokenizer.eos_token
     tokenizer.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
-        prompt_ids(tokenizer, ["Hi"], limits)
+        Reader(tokenizer, limits)

@@ -32,8 +32,8 @@ from weaklib.study.parameters import load_profile
 from weaklib.supervisors.annotator import BradleyTerryTrainer
 from weaklib.training import language_models as pairs
 from weaklib.training.base import train_tokenizer
-from weaklib.training.language_models import tokenize_pairs
 from weaklib.training.policy import WeightedDPOTrainer
+from weaklib.training.tokens import Reader
 from weaklib.training.trainers import TextTrainer
 from weaklib.training.trainers import trainer_settings as settings_of
 
@@ -60,7 +60,7 @@ class Data:
         self.tokenizer = train_tokenizer(texts, vocabulary)
         self.texts = frame.rename(columns={"response_a": "chosen", "response_b": "rejected"})
         self.texts = self.texts[["prompt", "chosen", "rejected"]]
-        self.rows = tokenize_pairs(self.tokenizer, self.texts, "chosen", "rejected", LIMITS)
+        self.rows = Reader(self.tokenizer, LIMITS).pairs(self.texts, "chosen", "rejected")[0]
         for row in self.rows:
             row |= {"weight": 1.0, "ref_chosen_logps": -50.0, "ref_rejected_logps": -50.0}
 
@@ -199,7 +199,7 @@ def labelling(data: Data, batch: int) -> dict[str, Callable]:
     ]
 
     def ours():
-        rows = tokenize_pairs(data.tokenizer, data.texts, "chosen", "rejected", LIMITS)
+        rows = Reader(data.tokenizer, LIMITS).pairs(data.texts, "chosen", "rejected")[0]
         pairs.score(model, rows, pairs.response_rewards, BATCH_TOKENS)
 
     return {

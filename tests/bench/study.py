@@ -25,8 +25,9 @@ from weaklib.arms.stage import Stage, Store, upstream
 from weaklib.reproduce.run import stages_asked_for
 from weaklib.study.parameters import load_profile
 from weaklib.training import language_models as pairs
-from weaklib.training.language_models import load_causal_lm, load_tokenizer, tokenize_pairs
+from weaklib.training.language_models import load_causal_lm
 from weaklib.training.policy import weigh
+from weaklib.training.tokens import Reader, load_tokenizer
 
 HERE = Path(__file__).parent
 # Whose time a script with plain TRL would spend instead: (row of speed.json, its side).
@@ -129,7 +130,7 @@ def _tokens_of_pairs(task: Path, model: Path) -> tuple[float, float]:
     """Tokens of a pair, and of its two responses, on average."""
     frame = pd.read_parquet(task / "pairs.parquet")
     limits = {"max_prompt_tokens": 10**6, "max_response_tokens": 10**6}
-    rows = tokenize_pairs(load_tokenizer(model), frame, "response_a", "response_b", limits)
+    rows = Reader(load_tokenizer(model), limits).pairs(frame, "response_a", "response_b")[0]
     responses = [len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows]
     return sum(pairs.length(row, "shared") for row in rows) / len(rows), sum(responses) / len(rows)
 

@@ -13,7 +13,7 @@ from weaklib.supervisors.judge import form_text
 from weaklib.supervisors.labels import ANNOTATORS, TRAINED
 
 TOKENIZER = (".json", ".jinja", ".model", ".txt")  # of what may be a model's folder, the files of its tokenizer
-LIMITS = {"max_prompt_tokens", "max_response_tokens", "dialogue"}  # how a text becomes tokens
+LIMITS = {"max_prompt_tokens", "max_response_tokens", "dialogue"}
 _hash = cache(sha256)
 
 
@@ -112,7 +112,7 @@ def gold_model(p, name: str) -> Stage:
 
 def responses(p, model: Stage, seed: int, part: str = "test") -> Stage:
     """What ``model`` (a policy, or its SFT start) answers to the prompts of ``part``."""
-    parameters = {"part": part, "sampling": p.sampling.model_dump(), "limits": p.model_dump(include=LIMITS)}
+    parameters = {"part": part, "sampling": p.sampling.model_dump(), "limits": _limits(p)}
     parameters |= {"seed": seed, "device": p.device}
     return Stage("evaluation.responses", {"model": model, "task": task(p)}, parameters)
 
@@ -155,12 +155,17 @@ def _trained(p, module: str, inputs: dict, training, seed: int, **parameters) ->
     settings = {"learning_rate": p.learning_rate, "precision": p.hardware.precision}
     settings |= {} if module in ("training.base", "training.sft") else {"batch_tokens": p.batch_tokens}  # of pairs
     settings |= training.model_dump(exclude={"kind", "calibrated", "confidently_wrong"}, exclude_defaults=True)
-    parameters |= {"training": settings, "limits": p.model_dump(include=LIMITS), "seed": seed, "device": p.device}
+    parameters |= {"training": settings, "limits": _limits(p), "seed": seed, "device": p.device}
     return Stage(module, inputs, parameters, p.hardware.model_dump(exclude={"precision"}))
 
 
+def _limits(p) -> dict:
+    """How a text becomes tokens, and what a pair is whose responses are equal once cut."""
+    return p.model_dump(include=LIMITS) | p.task.model_dump(include={"on_bad_row"})
+
+
 def _scoring(p) -> dict:
-    return {"limits": p.model_dump(include=LIMITS), "batch_tokens": p.batch_tokens, "device": p.device}
+    return {"limits": _limits(p), "batch_tokens": p.batch_tokens, "device": p.device}
 
 
 def _outside(p, model: str, endings: tuple[str, ...] = ("",)) -> tuple[str, str]:

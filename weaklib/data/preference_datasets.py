@@ -1,12 +1,10 @@
-"""Preference pairs: from files in HH-RLHF's form or TRL's (text or chat messages), and from published datasets."""
+"""Preference pairs: from files in any form that :mod:`weaklib.data.conversations` reads, and from published datasets."""
 
 import gzip
 import json
-import re
+import zlib
 from collections import Counter
 from collections.abc import Callable
-from itertools import groupby
-from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
@@ -14,70 +12,22 @@ import pandas as pd
 import pyarrow.parquet
 from huggingface_hub import errors, is_offline_mode, snapshot_download
 
+from weaklib.data.conversations import completions, pair_of_row
 from weaklib.data.errors import RequestError
 from weaklib.data.files import local_folder
 
-HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
-SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 MET = ("rows", "bad_rows_dropped", "empty_responses", "prompts_differ", "human_turns_cut")
 CAUSES = {KeyError: "key {} is missing", json.JSONDecodeError: "not JSON: {}", ValueError: "{}"}
-CAUSES |= {Exception: "not an object of this form: {}"}
-
-
-def pair_of_row(row: dict) -> tuple[dict, set[str]]:
-    """The pair of a row, as text: ``prompt, chosen, rejected`` (text or chat messages), or the last two as dialogues.
-    Their prompt is what both share up to an "Assistant:", usually the last; what the human says last is left out.
-    Returns it, and which of ``prompts_differ`` and ``human_turns_cut`` were met. Raises for a bad row.
-    """
-    texts, met = [_plain(row, key) for key in ("chosen", "rejected")], set()
-    if row.get("prompt") is not None:
-        prompt = _plain(row, "prompt")
-        if isinstance(row["prompt"], list):  # messages: the reply's own "Assistant:" belongs to the prompt
-            prompt += ASSISTANT
-            texts = [text.removeprefix(ASSISTANT) for text in texts]
-    else:
-        dialogues = [text.split(ASSISTANT) for text in texts]
-        for turns in dialogues:
-            turns[-1], human, _ = turns[-1].partition(HUMAN)
-            met |= {"human_turns_cut"} if human else set()
-        shared = len(commonprefix([turns[:-1] for turns in dialogues]))
-        if not shared:
-            raise ValueError('the two dialogues share no prompt: no "Assistant:" turn up to which they are equal')
-        met |= {"prompts_differ"} if max(map(len, dialogues)) > shared + 1 else set()
-        prompt = ASSISTANT.join([*dialogues[0][:shared], ""])
-        texts = [ASSISTANT.join(turns[shared:]) for turns in dialogues]
-    if texts[0].strip() == texts[1].strip():
-        raise ValueError("chosen and rejected are equal")
-    return {"prompt": prompt, "chosen": texts[0], "rejected": texts[1]}, met
-
-
-def _plain(row: dict, key: str) -> str:
-    if isinstance(value := row[key], str):
-        return value
-    if not isinstance(value, list) or not all(isinstance(message.get("content"), str) for message in value):
-        raise ValueError(f"{key} is neither text nor chat messages: {value!r:.60}")
-    if unknown := {message.get("role") for message in value} - set(SPEAKERS):
-        raise ValueError(f"{key}: unknown role {unknown.pop()!r}")
-    return "".join(f"\n\n{SPEAKERS[message['role']]}: {message['content']}" for message in value)
-
-
-def messages(prompt: str, response: str | None = None) -> list[dict]:
-    """A dialogue as chat messages; what is not in HH-RLHF's form (a post to summarise) is one message of the user.
-    What one speaker says twice in a row, which some templates refuse, is one message.
-    """
-    asked = re.sub(r"\n\nAssistant: ?\Z", "", prompt)  # without the turn that the response will be
-    _, *turns = re.split(r"\n\n(System|Human|Assistant): ?", asked)
-    said, roles = turns or ["Human", prompt.strip()], dict(zip(SPEAKERS.values(), SPEAKERS))
-    by_role = groupby(zip(said[::2], said[1::2]), key=lambda turn: roles[turn[0]])
-    dialogue = [{"role": role, "content": "\n\n".join(what for _, what in some)} for role, some in by_role]
-    return dialogue if response is None else [*dialogue, {"role": "assistant", "content": response.strip()}]
+CAUSES |= {RecursionError: "nested too deeply", Exception: "not an object of this form: {}"}
+# What is read of a parquet file; other columns may hold anything, and much of it.
+COLUMNS = ("prompt", "chosen", "rejected", "messages", "info", "summaries", "choice", "score_chosen", "score_rejected")
 
 
 def read_pairs(*paths: Path, on_bad_row: str = "error", pair_of: Callable = pair_of_row) -> tuple[pd.DataFrame, dict]:
     """Preference pairs of ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` files. ``pair_of`` reads a row, or returns ``None``
-    and why, where it states no preference. Returns the pairs as text (responses may be empty), and counts of what was
-    met: :data:`MET`, and ``dropped`` (why → rows without a pair). Raises RequestError where a file cannot be read or
-    has no pairs, or a row is bad and ``on_bad_row`` is ``error``.
+    and why, where it states no preference. Returns the pairs (responses may be empty) with the ``row`` of each, and
+    counts of what was met: :data:`MET`, and ``dropped`` (why → rows without a pair). Raises RequestError where a file
+    cannot be read or has no pairs, or a row is bad and ``on_bad_row`` is ``error``.
     """
     pairs, counts, dropped = [], dict.fromkeys(MET, 0), Counter()
     for path in paths:
@@ -86,7 +36,7 @@ def read_pairs(*paths: Path, on_bad_row: str = "error", pair_of: Callable = pair
             counts["rows"] += 1
             try:
                 pair, met = pair_of(json.loads(row) if isinstance(row, str) else row)
-            except (LookupError, ValueError, TypeError, AttributeError) as error:
+            except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
                 cause = next(CAUSES[kind] for kind in CAUSES if isinstance(error, kind)).format(error)
                 if on_bad_row == "error":
                     raise RequestError(f"{path}: row {number}: {cause}") from None
@@ -96,7 +46,7 @@ def read_pairs(*paths: Path, on_bad_row: str = "error", pair_of: Callable = pair
                 (counts if what in counts else dropped)[what] += 1
             if pair is not None:
                 counts["empty_responses"] += (not pair["chosen"].strip()) + (not pair["rejected"].strip())
-                pairs.append(pair)
+                pairs.append(pair | {"row": number})
         if len(pairs) == before:
             raise RequestError(f"{path}: no preference pairs in it{first_cause}")
     return pd.DataFrame(pairs), counts | {"dropped": dict(dropped)}
@@ -106,20 +56,22 @@ def _rows(path: Path):
     """(number from 1, row) of each row; of JSON lines a row is its text."""
     try:
         if path.suffix == ".parquet":
-            yield from enumerate(pyarrow.parquet.ParquetFile(path).read().to_pylist(), start=1)
+            file = pyarrow.parquet.ParquetFile(path)
+            columns = [name for name in COLUMNS if name in file.schema_arrow.names]
+            yield from enumerate(file.read(columns).to_pylist(), start=1)
         elif path.name.endswith((".jsonl", ".jsonl.gz")):
-            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="\n") as lines:
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="\n") as lines:
                 yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
         else:
             raise RequestError(f"{path}: not a .jsonl, .jsonl.gz or .parquet file")
-    except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, pyarrow.ArrowException) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from None
 
 
 def _of_tldr(row: dict) -> tuple[dict | None, set[str]]:
     """A comparison of two summaries, in the form of Stiennon et al. (2020); or TRL's rows, which are in it already."""
     if "prompt" in row:
-        return pair_of_row(row)
+        return completions(row["prompt"], row["chosen"], row["rejected"]), set()
     info, choice = row["info"], row["choice"]
     if info.get("post") is None and info.get("article") is not None:
         return None, {"a CNN/DM article, not a post"}
@@ -128,7 +80,7 @@ def _of_tldr(row: dict) -> tuple[dict | None, set[str]]:
         raise ValueError(f"info has no subreddit, title or post: {told!r:.60}")
     chosen, rejected = (" " + row["summaries"][side]["text"].strip() for side in (choice, 1 - choice))
     prompt = "SUBREDDIT: r/{}\n\nTITLE: {}\n\nPOST: {}\n\nTL;DR:".format(*told)
-    return pair_of_row({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    return completions(prompt, chosen, rejected), set()
 
 
 def _of_ultrafeedback(row: dict) -> tuple[dict | None, set[str]]:

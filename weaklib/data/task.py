@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from weaklib.data import files
+from weaklib.data.conversations import as_message
 from weaklib.data.preference_datasets import FORMS, dialogue_tokens, divide, draw, locate, read_pairs
 from weaklib.data.world import WORLDS
 
@@ -15,13 +16,17 @@ def run(out: Path, *, kind: str, seed: int, **parameters) -> None:
     gold_reward_b`` (missing where unknown), sides drawn at random; ``demonstrations.parquet``: ``prompt, completion``;
     ``corpus.parquet``: ``text``; ``prompts.parquet``: ``part`` (``test``, in the world ``validation``), ``prompt``;
     not of the world ``proxy_pairs.parquet``, for a proxy of the gold reward, and ``counts.json``, what was met.
+    Prompts are text in HH-RLHF's form; beside them stand their ``messages`` (JSON), for a model's chat template.
     """
     rng = np.random.default_rng(seed)
     tables = {"world": _of_world, "file": _of_file, "dataset": _of_dataset}[kind](rng, **parameters)
     if counts := tables.pop("counts", None):
         files.save_json(counts, out / "counts.json")
+    messages = tables.pop("messages", {})
     prompts = [{"part": part, "prompt": prompt} for part, drawn in tables.pop("prompts").items() for prompt in drawn]
     for name, table in (tables | {"prompts": pd.DataFrame(prompts)}).items():
+        if "prompt" in table:
+            table["messages"] = [messages.get(prompt) or as_message(prompt) for prompt in table["prompt"]]
         table.to_parquet(out / f"{name}.parquet", index=False)
 
 
@@ -43,7 +48,8 @@ def _of_world(rng, *, name, prompts, **sizes) -> dict:
 
 def world_pairs(rng: np.random.Generator, world, prompts: list[str], human) -> pd.DataFrame:
     """Two different responses to each prompt, their gold rewards, and which one ``human`` prefers."""
-    pairs, responses = pd.DataFrame({"pair": np.arange(len(prompts)), "prompt": prompts}), []
+    texts = {"prompt": prompts, "messages": list(map(as_message, prompts))}
+    pairs, responses = pd.DataFrame({"pair": np.arange(len(prompts)), **texts}), []
     for prompt in prompts:
         a = b = world.write_response(rng, prompt)
         while b == a:
@@ -61,7 +67,7 @@ def _of_file(rng, *, path, on_bad_row, sha256, **shares) -> dict:
     pairs, counts = read_pairs(Path(path), on_bad_row=on_bad_row)
     parts = divide(pairs, rng, **shares)
     parts["test"] = parts["test"]["prompt"].unique()
-    return _preferences(rng, counts | {"sha256": sha256}, **parts)
+    return _preferences(rng, counts | {"sha256": sha256}, pairs, **parts)
 
 
 def _of_dataset(rng, *, name, parts, source, revision, max_tokens, on_bad_row, demonstrations, **settings) -> dict:
@@ -80,15 +86,16 @@ def _of_dataset(rng, *, name, parts, source, revision, max_tokens, on_bad_row, d
     drawn = draw(**within, rng=rng, **settings)
     if demonstrations == "chosen":
         drawn["demonstrations"] = drawn["pairs"]
-    return _preferences(rng, counts, **drawn)
+    return _preferences(rng, counts, pd.concat(within.values()), **drawn)
 
 
-def _preferences(rng, counts: dict, *, pairs, proxy, demonstrations, test) -> dict:
+def _preferences(rng, counts: dict, known: pd.DataFrame, *, pairs, proxy, demonstrations, test) -> dict:
     # both responses of the demonstration part: text, not preferences
     texts = pd.concat([demonstrations["prompt"] + demonstrations[side] for side in ("chosen", "rejected")])
     counts |= {"pairs": len(pairs), "proxy_pairs": len(proxy), "demonstrations": len(demonstrations)}
     return {
         "counts": counts | {"test_prompts": len(test)},
+        "messages": known.drop_duplicates("prompt").set_index("prompt")["messages"].to_dict(),
         "pairs": _drawn_sides(rng, pairs),
         "proxy_pairs": _drawn_sides(rng, proxy),
         "demonstrations": demonstrations[["prompt", "chosen"]].rename(columns={"chosen": "completion"}),

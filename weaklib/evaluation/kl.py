@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from weaklib.training.language_models import load_causal_lm, load_tokenizer, prompt_ids, response_logps, score
+from weaklib.training.language_models import load_causal_lm, response_logps, score
+from weaklib.training.tokens import Reader, load_tokenizer
 
 
 def run(out: Path, *, policy, start, responses, start_responses, limits: dict, batch_tokens: int, device: str) -> None:
@@ -14,7 +15,7 @@ def run(out: Path, *, policy, start, responses, start_responses, limits: dict, b
     """
     tables = [pd.read_parquet(folder / "responses.parquet") for folder in (responses, start_responses)]
     both = tables[0].merge(tables[1], on="prompt", validate="one_to_one", suffixes=("", "_start"))
-    ids = pd.DataFrame({"prompt_ids": prompt_ids(load_tokenizer(start), both["prompt"].tolist(), limits)})
+    ids = pd.DataFrame({"prompt_ids": Reader(load_tokenizer(start), limits).prompts(both)})
     ids["chosen_ids"], ids["rejected_ids"] = both["token_ids"].map(list), both["token_ids_start"].map(list)
     rows, models = ids.to_dict("records"), (policy, start)
     logps = [score(load_causal_lm(model, device).eval(), rows, response_logps, batch_tokens) for model in models]

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from weaklib.data.preference_datasets import messages
+from weaklib.data.conversations import chat
+from weaklib.data.files import save_json
 from weaklib.data.world import WORLDS
 from weaklib.training.language_models import batches
 
@@ -14,49 +15,67 @@ def run(out: Path, *, responses: Path, world: str = "", scalar_head=None, model:
     """Writes ``rewards.parquet``: the responses with their ``gold_reward``, by a world's name, the folder of a scalar
     head made here, or a ``model`` (folder, or hub id, and revision); ``scoring`` is what the last two need beside it.
     """
-    sampled = pd.read_parquet(responses / "responses.parquet")
-    texts = sampled["prompt"].tolist(), sampled["response"].tolist()
+    sampled, cuts = pd.read_parquet(responses / "responses.parquet"), {}
     if world:
-        rewards = np.array(list(map(WORLDS[world].gold_reward, *texts)))
+        rewards = np.array(list(map(WORLDS[world].gold_reward, sampled["prompt"], sampled["response"])))
     elif scalar_head is not None:
         from weaklib.supervisors.scalar_head import rewards as rewards_of_head  # torch, which the world does without
+        from weaklib.training.tokens import Reader, load_tokenizer
 
-        rewards = rewards_of_head(scalar_head, *texts, **scoring)
+        reader = Reader(load_tokenizer(scalar_head), scoring.pop("limits"))
+        rewards, cuts = rewards_of_head(reader, scalar_head, sampled, **scoring), reader.cuts
     else:
-        rewards = rewards_of_model(model, *texts, **scoring)
+        rewards, cuts = rewards_of_model(model, sampled, **scoring)
+    if cuts:
+        save_json(cuts, out / "cuts.json")
     sampled.assign(gold_reward=rewards).to_parquet(out / "rewards.parquet", index=False)
 
 
 def rewards_of_model(
-    model, prompts, responses, format, output: int, batch_tokens: int, device, revision=None
-) -> np.ndarray:
-    """Logit ``output`` of a sequence-classification model (folder, or hub id at its commit) of each response, float64.
+    model, sampled: pd.DataFrame, format, output: int, batch_tokens: int, device, revision=None
+) -> tuple[np.ndarray, dict]:
+    """Logit ``output`` of a sequence-classification model (folder, or hub id at its commit) of each ``response`` to its
+    ``prompt`` (and ``messages``), float64; and how many prompts were cut: from their left, to what the model can read.
     ``format``: ``text``, prompt and response as one text; ``text_pair``, as the two segments of an encoder; ``chat``,
     as messages through the model's own chat template. Padding is on the right, where neither an encoder's positions
-    nor what a decoder sees depend on it. Raises ValueError where the model has no such logit, or no chat template.
+    nor what a decoder sees depend on it. Raises ValueError where the model has no such logit, or no chat template, or
+    where a response alone is longer than what it can read: of responses nothing is cut.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, truncation_side="left")
     network = AutoModelForSequenceClassification.from_pretrained(model, revision=revision).to(device).eval()
     if output >= network.config.num_labels:
         raise ValueError(f"{model}: output {output} was asked for, it has {network.config.num_labels}")
     if format == "chat" and tokenizer.chat_template is None:
         raise ValueError(f"{model}: format chat was asked for, its tokenizer has no chat template")
-    cut = {"truncation": True} if tokenizer.model_max_length < 1e6 else {}  # without a limit it is a huge number
+    prompts, responses = sampled["prompt"].tolist(), sampled["response"].tolist()
+    # without a limit of its own a tokenizer says a huge number
+    limits = [tokenizer.model_max_length, getattr(network.config, "max_position_embeddings", None) or 1 << 30]
+    longest = min(limit for limit in limits if limit > 0)
     if format == "chat":
-        encoded = tokenizer.apply_chat_template(list(map(messages, prompts, responses)), return_dict=True, **cut)
+        encode, how = tokenizer.apply_chat_template, {"return_dict": True}
+        texts = [list(map(chat, sampled["messages"], responses))]
     elif format == "text_pair":
-        encoded = tokenizer([p.strip() for p in prompts], [r.strip() for r in responses], **cut)
+        encode, texts, how = tokenizer, [[p.strip() for p in prompts], [r.strip() for r in responses]], {}
     else:
-        encoded = tokenizer([p + r for p, r in zip(prompts, responses, strict=True)], **cut)
+        encode, texts, how = tokenizer, [[p + r for p, r in zip(prompts, responses, strict=True)]], {}
+    whole = encode(*texts, **how)
+    too_long = [len(ids) > longest for ids in whole["input_ids"]]
+    if any(too_long):
+        alone = tokenizer([r.strip() for r, long in zip(responses, too_long) if long])["input_ids"]
+        most = max(map(len, alone)) + tokenizer.num_special_tokens_to_add(pair=format == "text_pair")
+        if most > longest:
+            raise ValueError(f"{model}: it reads {longest} tokens, and a response alone has {most}")
+        only = {"truncation": "only_first" if format == "text_pair" else True, "max_length": longest}
+        whole = encode(*texts, **how, **only)
     pads = tokenizer.pad_token_id is not None  # without a padding token texts cannot share a batch
     network.config.pad_token_id = tokenizer.pad_token_id
     result = np.empty(len(prompts))
-    for numbers in batches([len(ids) for ids in encoded["input_ids"]], batch_tokens if pads else 1):
-        rows = {name: [values[i] for i in numbers] for name, values in encoded.items()}
+    for numbers in batches([len(ids) for ids in whole["input_ids"]], batch_tokens if pads else 1):
+        rows = {name: [values[i] for i in numbers] for name, values in whole.items()}
         batch = tokenizer.pad(rows, padding=pads, padding_side="right", return_tensors="pt")
         with torch.inference_mode():
             result[numbers] = network(**batch.to(device)).logits[:, output].double().cpu()
-    return result
+    return result, {"prompts_cut": sum(too_long)}

@@ -9,18 +9,21 @@ from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 from weaklib.training import language_models as lm
+from weaklib.training.tokens import Reader, load_tokenizer
 from weaklib.training.trainers import PairTrainer, adapters, train_and_save, trainer_settings
 
 
 def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, seed: int, device: str, **how) -> None:
     """Writes a sequence-classification folder with one output, the reward π_w(x, y); ``how``: trainer_settings."""
     config = RewardConfig(**trainer_settings(training, seed, device, out, **how))  # seeds the new head, too
-    tokenizer, (dtype, lora) = lm.load_tokenizer(base), adapters(training, "SEQ_CLS")
+    reader, (dtype, lora) = Reader(load_tokenizer(base), limits), adapters(training, "SEQ_CLS")
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=dtype)
     model.score.float()  # learns in full beside adapters
     model = (get_peft_model(model, lora) if lora else model).to(device)
-    rows = lm.tokenize_pairs(tokenizer, pd.read_parquet(labels / "labels.parquet"), "chosen", "rejected", limits)
-    train_and_save(out, BradleyTerryTrainer, model, config, rows, tokenizer, batch_tokens=training["batch_tokens"])
+    rows, _ = reader.pairs(pd.read_parquet(labels / "labels.parquet"), "chosen", "rejected")
+    more = {"batch_tokens": training["batch_tokens"]}
+    train_and_save(out, BradleyTerryTrainer, model, config, rows, reader.tokenizer, **more)
+    reader.save_cuts(out)
 
 
 class BradleyTerryTrainer(PairTrainer, RewardTrainer):

@@ -10,7 +10,7 @@ import pandas as pd
 
 
 def run(out: Path, *, task: Path, by: str, part: str, split=None, weak=None, confidently_wrong=0.0, **needed) -> None:
-    """Writes ``labels.parquet``: ``pair``, TRL's ``prompt, chosen, rejected``, ``prefers_a``; ``margin, confidence`` by
+    """Writes ``labels.parquet``: ``pair``, TRL's ``prompt, chosen, rejected``, ``messages``, ``prefers_a``; ``margin, confidence`` by
     rewards. ``by``: one of LABELLERS, given what is ``needed``; or ``matched`` or ``mismatched``, those labels ``weak``
     on which the human agrees, or does not ([A] Sec. 4). Of others a share, ``confidently_wrong``, is flipped."""
     if by in ("matched", "mismatched"):
@@ -20,6 +20,8 @@ def run(out: Path, *, task: Path, by: str, part: str, split=None, weak=None, con
         return
     pairs = pairs_of(task, part, split)
     said = LABELLERS[by](pairs, **needed)
+    if said.dtype != bool and by in ANNOTATORS:  # two responses that are equal once cut have no label
+        pairs, said = pairs[~np.isnan(said)].reset_index(drop=True), said[~np.isnan(said)]
     prefers_a, margin = (said, np.full(len(said), np.nan)) if said.dtype == bool else (said > 0, np.abs(said))
     most_confident = np.argsort(-margin, kind="stable")[: round(confidently_wrong * len(pairs))]
     write(out, pairs, prefers_a ^ np.isin(np.arange(len(pairs)), most_confident), margin, confidence(margin))
@@ -44,7 +46,12 @@ def pairs_of(task: Path, part: str, split: Path | None) -> pd.DataFrame:
 def write(out: Path, pairs: pd.DataFrame, prefers_a, margin, confidence) -> None:
     """The last three have one value a pair."""
     a, b = pairs["response_a"], pairs["response_b"]
-    texts = {"prompt": pairs["prompt"], "chosen": a.where(prefers_a, b), "rejected": b.where(prefers_a, a)}
+    texts = {
+        "prompt": pairs["prompt"],
+        "messages": pairs["messages"],
+        "chosen": a.where(prefers_a, b),
+        "rejected": b.where(prefers_a, a),
+    }
     said = {"prefers_a": prefers_a, "margin": margin, "confidence": confidence}
     pd.DataFrame({"pair": pairs["pair"], **texts, **said}).to_parquet(out / "labels.parquet", index=False)
 

@@ -8,19 +8,21 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from weaklib.training import language_models as lm
+from weaklib.training.tokens import Reader, load_tokenizer
 
 
 def rewards_of_pairs(folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
     """The model's rewards of ``response_a`` and ``response_b`` of each row, float64, shape (2, len(pairs))."""
-    rows = lm.tokenize_pairs(lm.load_tokenizer(folder), pairs, "response_a", "response_b", limits)
-    return lm.score(_load(folder, device), rows, lm.response_rewards, batch_tokens)
+    return lm.score_pairs(
+        Reader(load_tokenizer(folder), limits), _load(folder, device), pairs, lm.response_rewards, batch_tokens
+    )
 
 
 @torch.inference_mode()
-def rewards(folder: Path, prompts: list, responses: list, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
-    """The model's reward of each response to its prompt, float64, shape (len(prompts),)."""
-    tokenizer, model = lm.load_tokenizer(folder), _load(folder, device)
-    both = lm.prompt_ids(tokenizer, prompts, limits), lm.response_ids(tokenizer, responses, limits)
+def rewards(reader: Reader, folder: Path, sampled: pd.DataFrame, batch_tokens: int, device: str) -> np.ndarray:
+    """The model's reward of each ``response`` to its ``prompt``, float64, shape (len(sampled),)."""
+    tokenizer, model = reader.tokenizer, _load(folder, device)
+    both = reader.prompts(sampled), reader.responses(sampled["response"].tolist())
     ids = [prompt + response for prompt, response in zip(*both, strict=True)]
     result = np.empty(len(ids))
     for numbers in lm.batches(list(map(len, ids)), batch_tokens):

@@ -12,17 +12,15 @@ import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from weaklib.data.preference_datasets import messages
+from weaklib.training.tokens import Reader, load_tokenizer
 
 # Settings of architectures whose forward does more to the logits than apply the output embeddings.
 _RESCALED = {"final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier"}
 
 # Both forms give the same numbers (tests/test_pairs.py) where other tokens touch one by its mask and position alone.
 SHARED = ("gpt_neox", "llama", "opt", "qwen2")
-
-load_tokenizer = AutoTokenizer.from_pretrained
 
 
 def load_causal_lm(folder: Path, device: str, dtype: torch.dtype | None = None) -> PreTrainedModel:
@@ -39,35 +37,6 @@ def load(auto, folder: Path, **settings) -> PreTrainedModel:
     start = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
     model = auto.from_pretrained((folder / start).resolve(), **settings)
     return PeftModel.from_pretrained(model, folder).get_base_model()
-
-
-def prompt_ids(tokenizer, prompts: list[str], limits: dict) -> list[list[int]]:
-    """Tokens of each prompt, one at least; of a long one the end is kept, where the question is. Texts in HH-RLHF's
-    plain form or, where ``dialogue`` is ``chat``, by the model's chat template; ValueError if there is none."""
-    if limits.get("dialogue") != "chat":
-        encoded = tokenizer(prompts)
-    elif tokenizer.chat_template is None:
-        raise ValueError(f"{tokenizer.name_or_path}: dialogue chat was asked for, its tokenizer has no chat template")
-    else:
-        chats = [messages(prompt) for prompt in prompts]
-        encoded = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=True)
-    first = [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
-    return [(ids or first)[-limits["max_prompt_tokens"] :] for ids in encoded["input_ids"]]
-
-
-def response_ids(tokenizer, responses: list[str], limits: dict) -> list[list[int]]:
-    """Tokens of each response with the end-of-text token; of a long one the beginning is kept."""
-    if limits.get("dialogue") == "chat":
-        responses = [response.strip() for response in responses]  # the template has set the space before it
-    encoded = tokenizer(responses, add_special_tokens=False)["input_ids"]
-    return [(ids + [tokenizer.eos_token_id])[: limits["max_response_tokens"]] for ids in encoded]
-
-
-def tokenize_pairs(tokenizer, pairs: pd.DataFrame, first: str, second: str, limits: dict) -> list[dict]:
-    """The pairs of prompt and two response columns: only here are they truncated, so that every stage sees the same."""
-    columns = [prompt_ids(tokenizer, pairs["prompt"].tolist(), limits)]
-    columns += [response_ids(tokenizer, pairs[side].tolist(), limits) for side in (first, second)]
-    return [dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), row)) for row in zip(*columns, strict=True)]
 
 
 def token_logps(model: PreTrainedModel, inputs: dict, positions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -156,10 +125,19 @@ def score(model: PreTrainedModel, rows: list[dict], what: Callable, batch_tokens
     return result
 
 
+def score_pairs(reader: Reader, model: PreTrainedModel, pairs: pd.DataFrame, what: Callable, batch_tokens: int):
+    """``what`` of ``response_a`` and ``response_b`` of each row: (2, len(pairs)), missing where they are equal once cut."""
+    rows, differ = reader.pairs(pairs, "response_a", "response_b")
+    result = np.full((2, len(pairs)), np.nan)
+    result[:, differ] = score(model.eval(), rows, what, batch_tokens)
+    return result
+
+
 def logps_of_pairs(folder: Path, pairs: pd.DataFrame, limits: dict, batch_tokens: int, device: str) -> np.ndarray:
     """log π of ``response_a`` and ``response_b`` of each row under the model in ``folder``: (2, len(pairs))."""
-    rows = tokenize_pairs(load_tokenizer(folder), pairs, "response_a", "response_b", limits)
-    return score(load_causal_lm(folder, device).eval(), rows, response_logps, batch_tokens)
+    return score_pairs(
+        Reader(load_tokenizer(folder), limits), load_causal_lm(folder, device), pairs, response_logps, batch_tokens
+    )
 
 
 def response_logps(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:

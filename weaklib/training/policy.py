@@ -8,6 +8,7 @@ from trl import DPOConfig, DPOTrainer
 
 from weaklib.training import language_models as lm
 from weaklib.training.losses import preference_loss
+from weaklib.training.tokens import Reader, load_tokenizer
 from weaklib.training.trainers import PairTrainer, adapters, train_and_save, trainer_settings
 
 
@@ -17,17 +18,18 @@ def run(
 ) -> None:  # fmt: skip
     """Writes a model folder: the policy. ``execution``: see :func:`weaklib.training.trainers.trainer_settings`."""
     dtype, lora = adapters(training, "CAUSAL_LM")
-    tokenizer, model = lm.load_tokenizer(start), lm.load_causal_lm(start, device, dtype)
+    reader, model = Reader(load_tokenizer(start), limits), lm.load_causal_lm(start, device, dtype)
     pairs = weigh(pd.read_parquet(labels / "labels.parquet"), weighting, top_percent, threshold)
     pairs = pairs.merge(pd.read_parquet(reference / "reference.parquet"), on="pair", validate="one_to_one")
-    rows = lm.tokenize_pairs(tokenizer, pairs, "chosen", "rejected", limits)
-    for row, pair in zip(rows, pairs.itertuples(), strict=True):
+    rows, differ = reader.pairs(pairs, "chosen", "rejected")
+    for row, pair in zip(rows, pairs[differ].itertuples(), strict=True):
         logps = (pair.logps_a, pair.logps_b) if pair.prefers_a else (pair.logps_b, pair.logps_a)
         row |= {"ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1], "weight": pair.weight}
     settings = trainer_settings(training, seed, device, out, **execution)
     config = DPOConfig(**settings, beta=beta, label_smoothing=label_smoothing)
     more = {"objective": objective, "batch_tokens": training["batch_tokens"], "peft_config": lora}
-    train_and_save(out, WeightedDPOTrainer, model, config, rows, tokenizer, **more)
+    train_and_save(out, WeightedDPOTrainer, model, config, rows, reader.tokenizer, **more)
+    reader.save_cuts(out)
 
 
 class WeightedDPOTrainer(PairTrainer, DPOTrainer):

@@ -6,6 +6,7 @@ import pandas as pd
 from trl import SFTConfig
 
 from weaklib.training import language_models as lm
+from weaklib.training.tokens import Reader, load_tokenizer
 from weaklib.training.trainers import TextTrainer, adapters, train_and_save, trainer_settings
 
 
@@ -13,10 +14,10 @@ def run(out: Path, *, base: Path, training, limits, seed, device, task=None, lab
     """Writes a model folder. The loss is on responses only: the demonstrations of ``task`` or, for the annotators of
     [A], the chosen responses of ``labels``. ``execution``: of :func:`weaklib.training.trainers.trainer_settings`."""
     dtype, lora = adapters(training, "CAUSAL_LM")
-    tokenizer, model = lm.load_tokenizer(base), lm.load_causal_lm(base, device, dtype)
+    reader, model = Reader(load_tokenizer(base), limits), lm.load_causal_lm(base, device, dtype)
     shown = pd.read_parquet(task / "demonstrations.parquet" if task else labels / "labels.parquet")
-    responses = lm.response_ids(tokenizer, shown["completion" if task else "chosen"].tolist(), limits)
-    both = zip(lm.prompt_ids(tokenizer, shown["prompt"].tolist(), limits), responses, strict=True)
+    both = zip(reader.prompts(shown), reader.responses(shown["completion" if task else "chosen"].tolist()), strict=True)
     rows = [{"input_ids": prompt + response, "labels": [-100] * len(prompt) + response} for prompt, response in both]
     config = SFTConfig(**trainer_settings(training, seed, device, out, **execution))
-    train_and_save(out, TextTrainer, model, config, rows, tokenizer, peft_config=lora)
+    train_and_save(out, TextTrainer, model, config, rows, reader.tokenizer, peft_config=lora)
+    reader.save_cuts(out)

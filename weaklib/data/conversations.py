@@ -1,0 +1,127 @@
+"""Preference pairs as messages with roles, from every form that people have, and their text in HH-RLHF's form.
+Roles decide turns, never what a message says. Only a transcript has none: it is read by its speakers' names."""
+
+import json
+import re
+from itertools import groupby, takewhile
+
+SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
+ROLES = {name: role for role, name in SPEAKERS.items()}
+TURN = re.compile(r"(?:\A\s*|\n\n)(System|Human|Assistant):")
+
+
+def pair_of_row(row: dict) -> tuple[dict, set[str]]:
+    """The pair of a row whose ``chosen`` and ``rejected`` are each a whole dialogue or what follows the ``prompt`` (or
+    the ``messages``), as text or as messages. Its prompt is what both share before a reply, usually the last; what is
+    said after the last reply is left out. Two texts after a text that is no transcript are a completion, kept as they
+    are. Returns texts ``prompt, chosen, rejected`` and ``messages``, those of the prompt as JSON, and which of
+    ``prompts_differ`` and ``human_turns_cut`` were met. Raises for a bad row."""
+    prompt, sides = row.get("prompt") or None, [row["chosen"], row["rejected"]]
+    if prompt is None and not all(_is_whole(side) for side in sides):
+        prompt = row.get("messages")
+    known = None if prompt is None else _said(prompt, "prompt")
+    if isinstance(known, str) and all(isinstance(side, str) and not TURN.match(side) for side in sides):
+        return completions(known, *sides), set()
+    dialogues, met = [_dialogue(prompt, known, row[key], key) for key in ("chosen", "rejected")], set()
+    for key, dialogue in zip(("chosen", "rejected"), dialogues):
+        while dialogue and dialogue[-1]["role"] != "assistant":
+            dialogue.pop()
+            met.add("human_turns_cut")
+        if not dialogue:
+            raise ValueError(f'{key} has no "Assistant:" turn')
+    shared = len(list(takewhile(lambda two: two[0] == two[1], zip(*(dialogue[:-1] for dialogue in dialogues)))))
+    while shared and any(dialogue[shared]["role"] != "assistant" for dialogue in dialogues):
+        shared -= 1
+    if not shared:
+        raise ValueError("the two dialogues share no prompt: no turn up to a reply in which they are equal")
+    met |= {"prompts_differ"} if max(map(len, dialogues)) > shared + 1 else set()
+    replies = [text_of(dialogue[shared:]).removeprefix("\n\nAssistant:") for dialogue in dialogues]
+    return _checked(text_of(dialogues[0][:shared]) + "\n\nAssistant:", dialogues[0][:shared], replies), met
+
+
+def completions(prompt: str, chosen: str, rejected: str) -> dict:
+    """A pair of texts that go on from a text, whatever they say."""
+    return _checked(prompt, [{"role": "user", "content": prompt.strip()}], [chosen, rejected])
+
+
+def text_of(messages: list[dict]) -> str:
+    """Messages as HH-RLHF writes them."""
+    turns = (f"\n\n{SPEAKERS[message['role']]}: {message['content']}" for message in messages)
+    return "".join(turn if message["content"] else turn[:-1] for turn, message in zip(turns, messages))
+
+
+def as_message(prompt: str) -> str:
+    """A prompt that is no dialogue (a post to summarise): one message of the user, as JSON."""
+    return json.dumps([{"role": "user", "content": prompt.strip()}], ensure_ascii=False)
+
+
+def chat(messages: str, response: str | None = None) -> list[dict]:
+    """Messages (JSON) and a response as chat templates take them: what one speaker says twice in a row, which some
+    refuse, is one message."""
+    by_role = groupby(json.loads(messages), key=lambda message: message["role"])
+    dialogue = [{"role": role, "content": "\n\n".join(said["content"] for said in some)} for role, some in by_role]
+    return dialogue if response is None else [*dialogue, {"role": "assistant", "content": response.strip()}]
+
+
+def _dialogue(prompt, known: list[dict] | str | None, side, key: str) -> list[dict]:
+    """All that is said: the ``prompt`` (``known``: as messages or, of a text without roles, as it is) and one side."""
+    if isinstance(known, str):
+        known = [{"role": "user", "content": known.strip()}]
+    if isinstance(side, str) and not TURN.match(side) and known is not None:  # what follows the prompt
+        if isinstance(prompt, str) and TURN.search(prompt):  # both are one transcript
+            return _turns(prompt + ("" if known[-1]["role"] == "assistant" else "\n\nAssistant:") + side)
+        return [*_open(known), {"role": "assistant", "content": side.strip()}]
+    said = _said(side, key)
+    if known is None or isinstance(said, str):
+        return [] if isinstance(said, str) else said
+    known = _open(known)
+    whole = said[: len(known)] == known or (said[0]["role"] != "assistant" and known[-1] in said)
+    return said if whole else known + said
+
+
+def _open(known: list[dict]) -> list[dict]:
+    """A prompt without the turn that the response will be."""
+    return known[:-1] if len(known) > 1 and known[-1] == {"role": "assistant", "content": ""} else known
+
+
+def _is_whole(side) -> bool:
+    """Is it a dialogue and not the reply alone?"""
+    return bool(TURN.search(side)) if isinstance(side, str) else isinstance(side, list) and len(side) > 1
+
+
+def _said(value, key: str) -> list[dict] | str:
+    """Its messages; a text that is no transcript as it is."""
+    if isinstance(value, str):
+        return _turns(value) if TURN.search(value) else value
+    value = [value] if isinstance(value, dict) else value
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value) or not value:
+        raise ValueError(f"{key} is neither text nor chat messages: {value!r:.60}")
+    if unknown := [message.get("role") for message in value if message.get("role") not in SPEAKERS]:
+        raise ValueError(f"{key}: unknown role {unknown[0]!r}")
+    return [{"role": message["role"], "content": _content(message.get("content"), key)} for message in value]
+
+
+def _content(content, key: str) -> str:
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else part for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{key} is neither text nor chat messages: {content!r:.60}")
+    return "".join(texts).strip()
+
+
+def _turns(transcript: str) -> list[dict]:
+    """The turns of a transcript; what stands before the first one is the system's."""
+    before, *named = TURN.split(transcript)
+    said = [("System", before)] if before.strip() else []
+    said += zip(named[::2], named[1::2])
+    return [{"role": ROLES[speaker], "content": text.strip()} for speaker, text in said]
+
+
+def _checked(prompt: str, messages: list[dict], replies: list[str]) -> dict:
+    pair = dict(zip(("prompt", "chosen", "rejected"), (prompt, *replies)))
+    if replies[0].strip() == replies[1].strip():
+        raise ValueError("chosen and rejected are equal")
+    for key, text in pair.items():
+        if re.search("[\ud800-\udfff]", text):
+            raise ValueError(f"{key} holds half of a surrogate pair, which is no text")
+    return pair | {"messages": json.dumps(messages, ensure_ascii=False)}

@@ -1,0 +1,101 @@
+"""How a model reads a dialogue: the tokens of prompts and responses, alike in training, scoring and sampling."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from transformers import AutoTokenizer
+
+from weaklib.data.conversations import chat
+from weaklib.data.files import save_json
+
+load_tokenizer = AutoTokenizer.from_pretrained
+
+
+class Reader:
+    """A model's tokenizer and the ``limits`` of a profile: ``max_prompt_tokens``, ``max_response_tokens``, ``dialogue``
+    (``plain``: HH-RLHF's text; ``chat``: the model's chat template) and ``on_bad_row``. Prompts lose their beginning,
+    for the question is at the end, responses their end; ``cuts`` counts both, and pairs that are equal once cut."""
+
+    def __init__(self, tokenizer, limits: dict):
+        self.tokenizer, self.limits, self.chat = tokenizer, limits, limits.get("dialogue") == "chat"
+        self.cuts = {"prompts_cut": 0, "responses_cut": 0, "equal_after_cut": 0}
+        if self.chat and self.tokenizer.chat_template is None:
+            name = tokenizer.name_or_path
+            raise ValueError(f"{name}: dialogue chat was asked for, its tokenizer has no chat template")
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """What ends a response, as the template ends a turn; sampling stops there and, if it is another, at eos."""
+        eos = self.tokenizer.eos_token_id
+        if not self.chat:
+            return [eos]
+        said = [{"role": "user", "content": "asked"}, {"role": "assistant", "content": "answered"}]
+        after = self.tokenizer.apply_chat_template(said, tokenize=False).rpartition("answered")[2]
+        special = control_tokens(self.tokenizer).values()
+        ids = self.tokenizer(after, add_special_tokens=False)["input_ids"]
+        return list(dict.fromkeys([next((token for token in ids if token in special), eos), eos]))
+
+    @cached_property
+    def start(self) -> list[int]:
+        """What the tokenizer puts before a text. What it puts after one, an end, is no part of a prompt."""
+        text, whole = self._of_text(["a"])[0], self.tokenizer("a")["input_ids"]
+        return next(whole[:i] for i in range(len(whole) + 1) if whole[i : i + len(text)] == text)
+
+    def prompts(self, prompts: pd.DataFrame) -> list[list[int]]:
+        """Tokens of each row's prompt (``prompt``, ``messages``), one at least."""
+        if self.chat:
+            found = [self._of_chat(chat(messages)) for messages in prompts["messages"]]
+        else:
+            found = [self.start + ids for ids in self._of_text(prompts["prompt"].tolist())]
+        bos, longest = self.tokenizer.bos_token_id, self.limits["max_prompt_tokens"]
+        self.cuts["prompts_cut"] += sum(len(ids) > longest for ids in found)
+        first = [self.tokenizer.eos_token_id if bos is None else bos]
+
+        def cut(ids: list[int]) -> list[int]:
+            head = first if ids[0] == bos and longest > 1 else []
+            return head + ids[len(ids) - longest + len(head) :]
+
+        return [cut(ids) if len(ids) > longest else ids or first for ids in found]
+
+    def responses(self, responses: list[str]) -> list[list[int]]:
+        """Tokens of each response with its end."""
+        if self.chat:
+            responses = [response.strip() for response in responses]  # the template has set the space before it
+        whole, longest = [ids + self.ends[:1] for ids in self._of_text(responses)], self.limits["max_response_tokens"]
+        self.cuts["responses_cut"] += sum(len(ids) > longest for ids in whole)
+        return [ids[:longest] for ids in whole]
+
+    def pairs(self, pairs: pd.DataFrame, first: str, second: str) -> tuple[list[dict], np.ndarray]:
+        """The pairs of a prompt and two columns of responses as ``prompt_ids, chosen_ids, rejected_ids``, and which of
+        the rows these are, (len(pairs),): not those whose responses are equal once cut. Raises ValueError for such a
+        pair where the profile says that a bad row is an error."""
+        columns = [self.prompts(pairs), *(self.responses(pairs[side].tolist()) for side in (first, second))]
+        rows = [dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), row)) for row in zip(*columns, strict=True)]
+        differ = np.array([row["chosen_ids"] != row["rejected_ids"] for row in rows], bool)
+        self.cuts["equal_after_cut"] += int((~differ).sum())
+        if self.limits.get("on_bad_row") == "error" and not differ.all():
+            which = f"{(~differ).sum()} of {len(pairs)} pairs have two responses that are equal once cut"
+            said = f"max_response_tokens is {self.limits['max_response_tokens']}, task.on_bad_row=drop leaves them out"
+            raise ValueError(f"{which} ({said}); the first is {pairs['prompt'][~differ].iloc[0]!r:.80}")
+        return [row for row, kept in zip(rows, differ) if kept], differ
+
+    def save_cuts(self, out: Path) -> None:
+        save_json(self.cuts, out / "cuts.json")
+
+    def _of_text(self, texts: list[str]) -> list[list[int]]:
+        """What looks like a control token in a text is text."""
+        return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    def _of_chat(self, messages: list[dict]) -> list[int]:
+        said = "".join(message["content"] for message in messages)
+        told = any(token in said for token in control_tokens(self.tokenizer))
+        how = {"add_generation_prompt": True, "sanitize_control_tokens": told}
+        return self.tokenizer.apply_chat_template(messages, **how)["input_ids"]
+
+
+def control_tokens(tokenizer) -> dict[str, int]:
+    """Those that no text is made of, with their numbers."""
+    added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids)) | added
