@@ -20,7 +20,8 @@ from weaklib.data.errors import RequestError
 from weaklib.evaluation.judging import judge_reliability, win_rates
 from weaklib.study.parameters import load_profile
 from weaklib.supervisors import judge
-from weaklib.supervisors.judge import Judge, JudgeFailed, Question, form_text, probe, simulate, verdict_of
+from weaklib.supervisors.judge import Judge, JudgeFailed, Question, probe, simulate
+from weaklib.supervisors.verdicts import form_text, verdict_of
 
 READABLE = '{"better": "1"}'
 
@@ -108,22 +109,31 @@ def questions(count) -> list[Question]:
         ("pairwise", ' {"better": "2"}\n', "second"),
         ("pairwise", '```json\n{"better": "tie"}\n```', "tie"),
         ("pairwise", '{"better": "3"}', None),
-        ("pairwise", '{"better": 1}', None),
+        ("pairwise", '{"better": 1}', "first"),
+        ("pairwise", '{"better": "Tie"}', "tie"),
+        ("pairwise", '{"better": true}', None),
         ("pairwise", '{"better": "1"', None),
-        ("pairwise", '{"better": "1", "why": "longer"}', None),
-        ("pairwise", 'I think {"better": "1"}', None),
+        ("pairwise", '{"better": "1", "why": "longer"}', "first"),
+        ("pairwise", 'I think {"better": "1"}', "first"),
+        ("pairwise", 'Both {are} fine.\n```json\n{"better": "2"}\n```\nThat is all.', "second"),
+        ("pairwise", '<think>\n{"better": "1"}? No.\n</think>\n\n{"better": "2"}', "second"),
+        ("pairwise", '{"better": "1"}? No.</think>{"better": "2"}', "second"),
+        ("pairwise", '<think>It is {"better": "1"}', None),
+        ("pairwise", 'Either {"better": "1"} or {"better": "2"}', None),
+        ("pairwise", "{" * 200_000, None),
         ("pairwise", '["1"]', None),
         ("pairwise", "", None),
         ("rating", '{"rating_1": 7, "rating_2": 3}', "first"),
         ("rating", '{"rating_1": 3, "rating_2": 10}', "second"),
         ("rating", '{"rating_1": 5, "rating_2": 5}', "tie"),
+        ("rating", '{"rating_1": "7", "rating_2": 3.0, "reason": "kinder"}', "first"),
         ("rating", '{"rating_1": 0, "rating_2": 5}', None),
         ("rating", '{"rating_1": 5.5, "rating_2": 5}', None),
         ("rating", '{"rating_1": true, "rating_2": 5}', None),
         ("rating", '{"better": "1"}', None),
     ],
 )
-def test_replies_are_read_strictly(form, reply, verdict):
+def test_the_verdict_is_read_whatever_stands_around_it(form, reply, verdict):
     assert verdict_of(form, reply) == verdict
 
 
@@ -187,7 +197,8 @@ def test_a_stopped_run_goes_on_where_it_was(serve, tmp_path):
     server = serve(script)
     program = (
         "import json, sys\nfrom pathlib import Path\n"
-        "from weaklib.supervisors.judge import Judge, Question, ask, form_text\n"
+        "from weaklib.supervisors.judge import Judge, Question, ask\n"
+        "from weaklib.supervisors.verdicts import form_text\n"
         "settings = Judge(**json.loads(sys.argv[1]))\n"
         "asked = [Question(f'prompt {i}', f'one {i}', f'two {i}') for i in range(30)]\n"
         "ask(settings, form_text(settings.form), asked, Path(sys.argv[2]))"
@@ -205,6 +216,8 @@ def test_a_stopped_run_goes_on_where_it_was(serve, tmp_path):
     assert len(server.answered) == 12
     records = ask(one, questions(30), tmp_path)
     assert [r["verdict"] for r in records] == ["first"] * 30
+    while len(server.answered) < 30:  # the server notes an answer after it has gone out
+        time.sleep(0.05)
     assert sorted(server.answered) == sorted(set(server.answered)) and len(server.answered) == 30
     ask(one, questions(30), tmp_path)
     assert len(server.answered) == 30
@@ -287,6 +300,67 @@ def test_a_page_that_is_no_completion(serve):
     with pytest.raises(RequestError, match="no model 'm' there, or no chat completions"):
         server.script = lambda *_: (404, "")
         probe(settings(server.url))
+
+
+def test_a_judge_of_whom_nothing_can_be_read_is_stopped(serve, tmp_path):
+    """And a rerun asks it nothing more."""
+    server = serve(lambda *_: (200, "No idea."))
+    for _ in range(2):
+        with pytest.raises(
+            JudgeFailed, match="judge.model m: of 8 questions none has an answer that can be read: .*No idea"
+        ):
+            ask(settings(server.url), questions(50), tmp_path)
+        assert len(server.asked) == 16
+
+
+def test_a_refused_question_is_unjudged_and_not_asked_again(serve, tmp_path):
+    def script(number, body, headers):
+        refused = any(f"prompt {i}\n" in body["messages"][0]["content"] for i in (3, 5))
+        return (400, "filtered by content_filter") if refused else (200, READABLE)
+
+    server = serve(script)
+    for _ in range(2):
+        records = ask(settings(server.url), questions(20), tmp_path)
+        assert [number for number, record in enumerate(records) if record["verdict"] is None] == [3, 5]
+        assert "content_filter" in records[3]["refused"] and records[3]["input_tokens"] == 0
+        assert len(server.asked) == 20
+
+
+def test_an_empty_reply_without_usage_is_unreadable_and_counted(serve, tmp_path):
+    server = serve(lambda number, body, _: (200, None if "prompt 0" in body["messages"][0]["content"] else READABLE))
+    records = ask(settings(server.url), questions(2), tmp_path)
+    assert [record["verdict"] for record in records] == [None, "first"] and records[0]["requests"] == 2
+
+
+def test_a_limit_of_another_name(serve, tmp_path):
+    def script(number, body, headers):
+        return (200, READABLE) if "max_completion_tokens" in body else (400, "use 'max_completion_tokens' instead")
+
+    server = serve(script)
+    records = ask(settings(server.url, concurrency=1), questions(5), tmp_path)
+    assert [record["verdict"] for record in records] == ["first"] * 5 and len(server.asked) == 6
+    assert "max_tokens" not in server.asked[-1]
+
+
+@pytest.mark.parametrize(("key", "stored"), [("1", READABLE), ("better-secret", '{"better": "1", "by": "…"}')])
+def test_a_reply_is_judged_as_it_came_and_stored_without_the_key(serve, tmp_path, monkeypatch, key, stored):
+    monkeypatch.setenv(judge.KEY, key)
+    server = serve(lambda *_: (200, stored.replace("…", key)))
+    for _ in range(2):
+        (record,) = ask(settings(server.url), questions(1), tmp_path)
+        assert record["verdict"] == "first" and record["reply"] == stored
+    monkeypatch.setenv(judge.KEY, READABLE)  # whatever the key is, the verdict was read before it was taken out
+    (record,) = ask(settings(serve(lambda *_: (200, READABLE)).url), questions(1), tmp_path)
+    assert record["verdict"] == "first" and record["reply"] == "…"
+
+
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://me:secret@127.0.0.1:9")
+    with pytest.raises(
+        RequestError, match="^the proxy ALL_PROXY=socks5://127.0.0.1:9 cannot be used: .*SOCKS"
+    ) as caught:
+        probe(settings("http://127.0.0.1:9/v1"))
+    assert "\n" not in str(caught.value)
 
 
 def judged(position_bias: float, share: float, seeds=3, prompts=400) -> pd.DataFrame:
@@ -429,10 +503,10 @@ def test_a_real_server_is_asked_and_its_nonsense_is_reported(transformers_serve,
     assert all(r["requests"] == 2 and r["input_tokens"] > 50 and r["reply"] for r in records)
 
 
-def test_the_notebook_runs_against_a_real_server_and_the_key_is_nowhere(
+def test_the_notebook_stops_at_a_real_server_that_talks_nonsense_and_the_key_is_nowhere(
     transformers_serve, chat_model, tmp_path, monkeypatch
 ):
-    """Through the command line; all replies are nonsense, which the tables say, and nothing is made of them."""
+    """Through the command line: all replies are nonsense, so that it stops early, and draws nothing."""
     monkeypatch.setenv(judge.KEY, "sk-very-secret")
     monkeypatch.delenv("WEAKLIB_SCHEDULER", raising=False)
     folders = [part for name in ("store", "runs", "figures") for part in (f"--{name}", str(tmp_path / name))]
@@ -441,12 +515,9 @@ def test_the_notebook_runs_against_a_real_server_and_the_key_is_nowhere(
     server = [f"judge.base_url={transformers_serve}", f"judge.model={chat_model}", "judge.max_tokens=4"]
     command = [sys.executable, "-m", "weaklib", "reproduce", "--profile", "smoke", "--only", "08_judge", *folders]
     done = subprocess.run([*command, "--set", *small, *server], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    quality = pd.read_csv(tmp_path / "figures/smoke/tables/08_judge/judge_quality.csv").iloc[-1]
-    assert quality["unreadable (%)"] > 0 and quality["for the first position (%)"] == "–" and quality["requests"] > 0
-    rates = pd.read_csv(tmp_path / "figures/smoke/08_judge/judge.csv")
-    asked = rates[rates["by"].str.endswith("both orders")]
-    assert asked["estimate"].isna().all() and (asked["left_out"] > 0).all()
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert f"judge.model {chat_model}: of 8 questions none has an answer that can be read" in done.stderr
+    assert not list((tmp_path / "figures").rglob("*judge*"))
     assert "secret" not in done.stdout + done.stderr
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(files) > 50 and not [file for file in files if b"very-secret" in file.read_bytes()]

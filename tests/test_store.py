@@ -14,7 +14,7 @@ from weaklib.arms import graph, running
 from weaklib.arms import stage as stages
 from weaklib.arms.stage import Stage, Store, fingerprint
 from weaklib.study.parameters import load_profile
-from weaklib.supervisors import judge
+from weaklib.supervisors import verdicts
 
 ROOT = Path(stages.PACKAGE).parent
 
@@ -110,9 +110,9 @@ def test_five_edits_re_key_only_what_they_touch(copied_package, monkeypatch, tmp
     rating = load_profile("smoke", {"judge.form": "rating"})
     keys = [graph.labels(p, "judge", "unlabeled", 0).key for p in (profile, rating)]
     assert graph.labels(swept, "judge", "unlabeled", 0).key == keys[0]
-    shutil.copytree(judge.FORMS, tmp_path / "forms")
+    shutil.copytree(verdicts.FORMS, tmp_path / "forms")
     change(tmp_path / "forms" / "pairwise.txt", "$prompt", "$prompt, please")
-    monkeypatch.setattr(judge, "FORMS", tmp_path / "forms")
+    monkeypatch.setattr(verdicts, "FORMS", tmp_path / "forms")
     edited = [graph.labels(p, "judge", "unlabeled", 0).key for p in (profile, rating)]
     assert edited[0] != keys[0] and edited[1] == keys[1]
     assert graph.labels(profile, "annotator", "unlabeled", 0, "opt-tiny").name == "labels"  # asks no judge

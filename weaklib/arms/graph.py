@@ -9,8 +9,8 @@ from weaklib.arms.stage import Stage
 from weaklib.arms.table import ARMS, Arm  # noqa: F401
 from weaklib.data import preference_datasets
 from weaklib.data.files import local_folder, sha256
-from weaklib.supervisors.judge import form_text
 from weaklib.supervisors.labels import ANNOTATORS, TRAINED
+from weaklib.supervisors.verdicts import form_text
 
 TOKENIZER = (".json", ".jinja", ".model", ".txt")  # of what may be a model's folder, the files of its tokenizer
 LIMITS = {"max_prompt_tokens", "max_response_tokens", "dialogue"}

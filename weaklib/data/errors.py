@@ -1,5 +1,9 @@
 """What can be wrong with what the user asked for or gave; each message is one line that names the culprit."""
 
+import os
+import re
+from contextlib import contextmanager
+
 
 class RequestError(Exception):
     """The request, or a file that it names, is wrong; nothing has been run or written."""
@@ -10,3 +14,23 @@ class RequestError(Exception):
 
 class StudyFailed(Exception):
     """The study did not come to its end, or not to what it should; the message says where."""
+
+
+def proxy_set() -> str | None:
+    """The proxy that the environment names, without a user's name and password."""
+    named = (
+        (name, os.environ.get(name))
+        for name in ("ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
+    )
+    return next((f"the proxy {name}={re.sub('//.*@', '//', value)}" for name, value in named if value), None)
+
+
+@contextmanager
+def no_use_of_a_proxy():
+    """Turns what a library says of a proxy that it cannot use into one line."""
+    try:
+        yield
+    except Exception as error:
+        if (proxy := proxy_set()) is None or not isinstance(error, ImportError | ValueError):
+            raise
+        raise RequestError(f"{proxy} cannot be used: {' '.join(str(error).split())}") from None

@@ -1,4 +1,4 @@
-"""Preference pairs: from files in any form that :mod:`weaklib.data.conversations` reads, and from published datasets."""
+"""Preference pairs of files, in any form that :mod:`weaklib.data.conversations` reads, and of published datasets."""
 
 import gzip
 import json

@@ -15,7 +15,7 @@ STRIDE = 8
 
 
 def run(out: Path, *, model: Path, task: Path, part: str, sampling: dict, limits: dict, seed: int, device: str) -> None:
-    """Writes ``responses.parquet``: ``prompt, messages``, ``response``, ``token_ids`` with the end, ``ended`` by itself."""
+    """Writes ``responses.parquet``: ``prompt, messages, response``, ``token_ids`` with the end, ``ended`` by itself."""
     reader, network = Reader(load_tokenizer(model), limits), load_causal_lm(model, device).eval()
     network.generation_config = GenerationConfig()  # nothing but what is said here: samples are to be the model's own
     prompts = pd.read_parquet(task / "prompts.parquet").query("part == @part")[["prompt", "messages"]]

@@ -14,6 +14,7 @@ from weaklib.evaluation.judging import repeated_verdicts
 from weaklib.study import checks
 from weaklib.study.study import Study, columns
 from weaklib.supervisors import judge
+from weaklib.supervisors.verdicts import form_text
 
 
 def weak_labels(study: Study, overrides: dict | None = None, stages: list | None = None) -> pd.DataFrame:
@@ -115,7 +116,7 @@ def judge_verdicts(study: Study, questions: pd.DataFrame) -> pd.DataFrame:
     p, settings, differ = study.profile, study.profile.judge, questions["first"] != questions["second"]
     asked = [judge.Question(row.prompt, row.first, row.second, row.repeat) for row in questions[differ].itertuples()]
     if settings.base_url is not None:
-        answers = judge.ask(settings, judge.form_text(settings.form), asked, study.store.root / "verdicts")
+        answers = judge.ask(settings, form_text(settings.form), asked, study.store.root / "verdicts")
     else:
         answers = judge.simulate(settings, asked, WORLDS[p.task.name].gold_reward, p.seeds[0])
     tie, left = {"verdict": "tie", "requests": 0, "input_tokens": 0, "output_tokens": 0}, iter(answers)
@@ -141,9 +142,10 @@ def judged_twice(study: Study, labels: pd.DataFrame) -> pd.DataFrame:
     stages = [(each, graph.labels(p, "judge", "unlabeled", **each)) for each in named]
     if not study.compute(stage for _, stage in stages):
         return labels
-    pairs, verdicts = study.tables(stages, "labels"), study.tables(stages, "questions")["verdict"]
-    for_first = verdicts.map({"first": 1.0, "second": 0.0, "tie": 0.5}).to_numpy(float)
+    questions = study.tables(stages, "questions")
+    for_first = questions["verdict"].map({"first": 1.0, "second": 0.0, "tie": 0.5}).to_numpy(float)
     scores = pd.DataFrame({"a_first": for_first[::2], "b_first": 1 - for_first[1::2]})  # those of a: each pair has two
+    pairs = questions[::2].reset_index(drop=True)
     first, second = (scores[pairs["repeat"] == repeat].reset_index(drop=True) for repeat in (0, 1))
     asked = pairs[pairs["repeat"] == 0][["seed", "pair"]].reset_index(drop=True).join(repeated_verdicts(first, second))
     both = labels.merge(asked, how="left", on=["seed", "pair"], validate="many_to_one")

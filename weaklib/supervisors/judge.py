@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +14,11 @@ import numpy as np
 import pydantic
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from weaklib.data.errors import RequestError
+from weaklib.data.errors import RequestError, no_use_of_a_proxy, proxy_set
+from weaklib.supervisors.verdicts import REPLIES, verdict_of
 
-FORMS = Path(__file__).parents[2] / "params" / "forms"
 KEY = "OPENAI_API_KEY"  # of the environment; the key itself is written nowhere
+_RENAMED: set[tuple] = set()  # servers and models whose limit is called ``max_completion_tokens``
 _AGAIN = "That was not one JSON object of the form that was asked for. Reply with that object and nothing else."
 
 
@@ -66,16 +66,15 @@ class Judge(Settings):
         return self
 
 
-_RATING = (int, Field(ge=1, le=10))
-# What a reply to each form must be; asked of the server only if ``structured`` says so, and checked in any case.
-_REPLIES = {
-    "pairwise": pydantic.create_model("Pairwise", __base__=Settings, better=(Literal["1", "2", "tie"], ...)),
-    "rating": pydantic.create_model("Rating", __base__=Settings, rating_1=_RATING, rating_2=_RATING),
-}
+HANDFUL = 8  # questions: if of so many none is answered in a way that can be read, no more are asked
 
 
 class JudgeFailed(Exception):
-    """A budget or a server stopped the judge; what was answered is kept."""
+    """A budget, a server or replies that say nothing stopped the judge; what was answered is kept."""
+
+
+class Refused(RequestError):
+    """A server's answer to one question is that it gets none: a content filter, a prompt that is too long."""
 
 
 class Question(NamedTuple):
@@ -86,26 +85,10 @@ class Question(NamedTuple):
     examples: str = ""  # what stands before it
 
 
-def form_text(name: str) -> str:
-    """The text of a question in the form ``name``, with ``$prompt``, ``$first`` and ``$second``."""
-    return (FORMS / f"{name}.txt").read_text(encoding="utf-8")
-
-
-def verdict_of(form: str, reply: str) -> str | None:
-    """What a reply says, strictly: one JSON object, bare or in a code fence, with the form's fields and no others."""
-    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", reply.strip(), re.DOTALL)
-    try:
-        said = _REPLIES[form].model_validate_json(fenced.group(1) if fenced else reply)
-    except ValueError:
-        return None
-    lead = {"1": 1, "2": -1, "tie": 0}[said.better] if form == "pairwise" else said.rating_1 - said.rating_2
-    return "first" if lead > 0 else "second" if lead < 0 else "tie"
-
-
 def ask(settings: Judge, form: str, questions: list[Question], folder: Path) -> list[dict]:
-    """A record of each question: ``verdict`` (``first``, ``second``, ``tie``; None: two replies could not be read),
-    last ``reply``, ``requests``, ``input_tokens``, ``output_tokens``. ``form`` is the text of a question; each reply
-    is kept in ``folder`` as it comes: no question is paid for twice. Raises JudgeFailed, which says what stopped it."""
+    """A record of each question: ``verdict`` (``first``, ``second``, ``tie``; None: refused, or two replies that could
+    not be read), last ``reply``, ``requests``, ``input_tokens``, ``output_tokens``. ``form`` is the text of a question;
+    each reply is kept in ``folder`` as it comes: no question is paid for twice. Raises JudgeFailed: what stopped it."""
     server, failed = _Server(settings, form, folder), []
     waiting = [question for question in dict.fromkeys(questions) if not server.record(question)["answered"]]
 
@@ -117,7 +100,13 @@ def ask(settings: Judge, form: str, questions: list[Question], folder: Path) -> 
             failed.append(error)
 
     with ThreadPoolExecutor(settings.concurrency) as threads:
-        list(threads.map(answer, waiting))
+        for some in ([], waiting[:HANDFUL], waiting[HANDFUL:]):
+            list(threads.map(answer, some))
+            records = [record for record in map(server.record, dict.fromkeys(questions)) if record["answered"]]
+            if not failed and len(records) >= HANDFUL and not any(record["verdict"] for record in records):
+                last = records[-1]["refused"] or f"the last is {records[-1]['reply']!r:.100}"
+                said = f"of {len(records)} questions none has an answer that can be read: {last}"
+                failed.append(RequestError(f"judge.model {settings.model}: {said}"))
     if failed:
         answered = sum(server.record(question)["answered"] for question in waiting)
         raise JudgeFailed(f"{failed[0]}; {answered} of {len(waiting)} questions are answered and kept")
@@ -142,7 +131,7 @@ def probe(settings: Judge) -> None:
 
 class _Server:
     """A judge (server, model, form, settings), its replies, in a file of JSON lines that only grows, and their costs.
-    A question is answered by a reply that can be read, or by two."""
+    A question is answered by a reply that can be read, by two that cannot, or by a refusal."""
 
     def __init__(self, settings: Judge, form: str, folder: Path):
         identity = settings.model_dump(include={"base_url", "model", "form", "structured", "temperature", "max_tokens"})
@@ -163,10 +152,11 @@ class _Server:
 
     def record(self, question: Question) -> dict:
         replies = self.replies.get(_digest(question), [])
-        last = replies[-1]["reply"] if replies else ""
-        record = {"verdict": verdict_of(self.settings.form, last), "reply": last, "requests": len(replies)}
+        last = {"reply": "", "refused": ""} | (replies[-1] if replies else {})
+        record = {name: last[name] for name in ("reply", "refused")} | {"requests": len(replies)}
+        record["verdict"] = last.get("verdict") or verdict_of(self.settings.form, last["reply"])
         record |= {name: sum(reply[name] for reply in replies) for name in ("input_tokens", "output_tokens")}
-        return record | {"answered": record["verdict"] is not None or record["requests"] >= 2}
+        return record | {"answered": bool(record["verdict"] or record["refused"] or record["requests"] >= 2)}
 
     def ask(self, question: Question) -> None:
         """Asks once, with the first reply if that could not be read, and keeps what comes."""
@@ -176,7 +166,7 @@ class _Server:
         texts += [before["reply"], _AGAIN] if before["requests"] else []
         how = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "seed": question.repeat}
         if settings.structured:
-            schema = {"name": settings.form, "strict": True, "schema": _REPLIES[settings.form].model_json_schema()}
+            schema = {"name": settings.form, "strict": True, "schema": REPLIES[settings.form].model_json_schema()}
             how["response_format"] = {"type": "json_schema", "json_schema": schema}
         most = len(json.dumps(texts)), settings.max_tokens  # no tokenizer makes more tokens than bytes
         with self.lock:
@@ -185,9 +175,16 @@ class _Server:
                 if spent > (limit := getattr(settings, budget)):
                     raise RequestError(f"judge.{budget}: {limit:.10g} is reached")
             self.costs.append(usd)
-        reply, used = _complete(self.client, settings, texts, **how)
-        read, written = (used.prompt_tokens, used.completion_tokens) if used else most
-        entry = {"question": _digest(question), "reply": reply, "input_tokens": read, "output_tokens": written}
+        entry = {"question": _digest(question), "reply": "", "input_tokens": 0, "output_tokens": 0}
+        try:
+            reply, used = _complete(self.client, settings, texts, **how)
+            read, written = (getattr(used, f"{what}_tokens", None) for what in ("prompt", "completion"))
+            read, written = (most[0] if read is None else read), (most[1] if written is None else written)
+            entry |= {"reply": _scrubbed(reply), "input_tokens": read, "output_tokens": written}
+            if entry["reply"] != reply:  # judged as it was received
+                entry["verdict"] = verdict_of(settings.form, reply)
+        except Refused as refusal:
+            entry["refused"], read, written = str(refusal), 0, 0
         with self.lock, self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self.costs[number] = self.usd(read, written)
@@ -199,15 +196,24 @@ def _complete(client, settings: Judge, texts: list[str], **how) -> tuple:
     import openai
 
     messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), texts)]
+    if (settings.base_url, settings.model) in _RENAMED:
+        how["max_completion_tokens"] = how.pop("max_tokens")
     try:
         completion = client.chat.completions.create(model=settings.model, messages=messages, **how)
-        reply = (completion.choices[0].message.content if completion.choices else None) or ""
-        return reply.replace(client.api_key, "…"), completion.usage
-    except (openai.APIError, AttributeError, ValueError) as error:  # the last two: a page that is no completion
+        choice = completion.choices[0] if completion.choices else None
+        if choice and (choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None)):
+            raise Refused(f"judge.base_url {settings.base_url}: the question was refused")
+        return (choice and choice.message.content) or "", completion.usage
+    except (openai.APIError, AttributeError, ValueError, TypeError) as error:  # but the first: no completion
         status = getattr(error, "status_code", None)
-        said = " ".join(str(error).replace(client.api_key, "…").split())[:200]
+        said = " ".join(_scrubbed(str(error)).split())[:200]
+        unknown = getattr(error, "param", None) == "max_tokens" or "max_completion_tokens" in str(error)
+        if status == 400 and unknown and "max_tokens" in how:
+            _RENAMED.add((settings.base_url, settings.model))  # newer models of OpenAI's
+            return _complete(client, settings, texts, **how)
         if isinstance(error, openai.APIConnectionError):
             said = "no answer in time" if isinstance(error, openai.APITimeoutError) else "nothing answers there"
+            said += f" (through {proxy})" if (proxy := proxy_set()) else ""
         elif status in (401, 403):
             refused = "refused the key in" if os.environ.get(KEY) else "asks for a key; put it into"
             said = f"the server {refused} {KEY} (status {status})"
@@ -215,7 +221,8 @@ def _complete(client, settings: Judge, texts: list[str], **how) -> tuple:
             said = f"no model {settings.model!r} there, or no chat completions (status 404)"
         else:
             said = f"status {status}: {said}" if status else f"not a chat completion: {said}"
-        raise RequestError(f"judge.base_url {settings.base_url}: {said}") from None
+        kind = Refused if status in (400, 413, 422) else RequestError
+        raise kind(f"judge.base_url {settings.base_url}: {said}") from None
 
 
 def _client(settings: Judge):
@@ -223,7 +230,14 @@ def _client(settings: Judge):
 
     key = os.environ.get(KEY) or "no-key-is-set"  # a server without keys takes any; the client insists on one
     limits = {"max_retries": settings.max_retries, "timeout": settings.timeout_s}
-    return openai.OpenAI(base_url=settings.base_url, api_key=key, **limits)
+    with no_use_of_a_proxy():
+        return openai.OpenAI(base_url=settings.base_url, api_key=key, **limits)
+
+
+def _scrubbed(text: str) -> str:
+    """Without the key, if it is one: what some local servers take for a key (``1``, ``EMPTY``) occurs in any text."""
+    key = os.environ.get(KEY, "")
+    return text.replace(key, "…") if len(key) >= 8 else text
 
 
 def _digest(content) -> str:

@@ -12,9 +12,10 @@ from weaklib.supervisors.labels import pairs_of, write
 
 def run(out: Path, *, task, split, judge, form, part, seed, repeat, labels=None, world=None) -> None:
     """Writes ``labels.parquet`` as other annotators do, and ``questions.parquet``: what was asked and paid. A pair with
-    the same verdict in both orders has confidence 1, any other 0, and a label by a coin; a judge has no margin. Before
-    each question stand ``judge.examples`` of D_l's ``labels``, which the other annotators learn from. ``repeat`` asks
-    once more, for its agreement with itself. Without a server it is simulated from the gold reward of ``world``."""
+    the same verdict in both orders has confidence 1, any other 0, and a label by a coin; one whose verdicts could not
+    be read has no label. A judge has no margin. Before each question stand ``judge.examples`` of D_l's ``labels``,
+    which the other annotators learn from. ``repeat`` asks once more, for its agreement with itself. Without a server it
+    is simulated from the gold reward of ``world``."""
     settings, pairs, rng = Judge(**judge), pairs_of(task, part, split), np.random.default_rng(seed)
     shown = examples_of(pd.read_parquet(labels / "labels.parquet"), settings.examples, rng) if labels else ""
     rows, orders = pairs.to_dict("records"), (("response_a", "response_b"), ("response_b", "response_a"))
@@ -22,11 +23,12 @@ def run(out: Path, *, task, split, judge, form, part, seed, repeat, labels=None,
     gold, journals = world and WORLDS[world].gold_reward, out.parents[1] / "verdicts"
     records = simulate(settings, questions, gold, [seed, repeat]) if gold else ask(settings, form, questions, journals)
     asked = pd.DataFrame(records)[["requests", "input_tokens", "output_tokens", "verdict"]]
+    asked.insert(0, "pair", pairs["pair"].repeat(2).to_numpy())
     asked.to_parquet(out / "questions.parquet", index=False)
     a_first, b_first = asked["verdict"].to_numpy(object).reshape(-1, 2).T
     for_a, for_b = (a_first == "first") & (b_first == "second"), (a_first == "second") & (b_first == "first")
-    sure, coin = for_a | for_b, rng.random(len(pairs)) < 0.5
-    write(out, pairs, np.where(sure, for_a, coin), np.nan, sure.astype(float))
+    sure, coin, read = for_a | for_b, rng.random(len(pairs)) < 0.5, pd.notna(a_first) & pd.notna(b_first)
+    write(out, pairs[read], np.where(sure, for_a, coin)[read], np.nan, sure[read].astype(float))
 
 
 def examples_of(labels: pd.DataFrame, count: int, rng: np.random.Generator) -> str:

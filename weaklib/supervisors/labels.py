@@ -10,9 +10,10 @@ import pandas as pd
 
 
 def run(out: Path, *, task: Path, by: str, part: str, split=None, weak=None, confidently_wrong=0.0, **needed) -> None:
-    """Writes ``labels.parquet``: ``pair``, TRL's ``prompt, chosen, rejected``, ``messages``, ``prefers_a``; ``margin, confidence`` by
-    rewards. ``by``: one of LABELLERS, given what is ``needed``; or ``matched`` or ``mismatched``, those labels ``weak``
-    on which the human agrees, or does not ([A] Sec. 4). Of others a share, ``confidently_wrong``, is flipped."""
+    """Writes ``labels.parquet``: ``pair``, the task's ``prompt, messages``, TRL's ``chosen, rejected``, ``prefers_a``;
+    ``margin, confidence`` by rewards. ``by``: one of LABELLERS, given what is ``needed``; or ``matched`` or
+    ``mismatched``, those labels ``weak`` on which the human agrees, or does not ([A] Sec. 4). Of others a share,
+    ``confidently_wrong``, is flipped."""
     if by in ("matched", "mismatched"):
         labels = pd.read_parquet(weak / "labels.parquet")
         human = pairs_of(task, "all", None).set_index("pair")["human_prefers_a"][labels["pair"]].to_numpy()
@@ -46,14 +47,9 @@ def pairs_of(task: Path, part: str, split: Path | None) -> pd.DataFrame:
 def write(out: Path, pairs: pd.DataFrame, prefers_a, margin, confidence) -> None:
     """The last three have one value a pair."""
     a, b = pairs["response_a"], pairs["response_b"]
-    texts = {
-        "prompt": pairs["prompt"],
-        "messages": pairs["messages"],
-        "chosen": a.where(prefers_a, b),
-        "rejected": b.where(prefers_a, a),
-    }
-    said = {"prefers_a": prefers_a, "margin": margin, "confidence": confidence}
-    pd.DataFrame({"pair": pairs["pair"], **texts, **said}).to_parquet(out / "labels.parquet", index=False)
+    said = {"chosen": a.where(prefers_a, b), "rejected": b.where(prefers_a, a), "prefers_a": prefers_a}
+    said |= {"margin": margin, "confidence": confidence}
+    pairs[["pair", "prompt", "messages"]].assign(**said).to_parquet(out / "labels.parquet", index=False)
 
 
 def _human(pairs, noise=0.0, seed=None):

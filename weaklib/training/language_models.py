@@ -126,7 +126,7 @@ def score(model: PreTrainedModel, rows: list[dict], what: Callable, batch_tokens
 
 
 def score_pairs(reader: Reader, model: PreTrainedModel, pairs: pd.DataFrame, what: Callable, batch_tokens: int):
-    """``what`` of ``response_a`` and ``response_b`` of each row: (2, len(pairs)), missing where they are equal once cut."""
+    """``what`` of ``response_a`` and ``response_b``, (2, len(pairs)); missing where both are equal once cut."""
     rows, differ = reader.pairs(pairs, "response_a", "response_b")
     result = np.full((2, len(pairs)), np.nan)
     result[:, differ] = score(model.eval(), rows, what, batch_tokens)

@@ -1,0 +1,47 @@
+"""The forms of a judge's questions, and what its replies say."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import BeforeValidator, Field
+
+FORMS = Path(__file__).parents[2] / "params" / "forms"
+
+
+def _no_truth_value(value):
+    return str(value) if isinstance(value, bool) else value
+
+
+_BETTER = Annotated[Literal["1", "2", "tie"], BeforeValidator(lambda value: str(value).strip().lower())]
+_RATING = Annotated[int, Field(ge=1, le=10), BeforeValidator(_no_truth_value)]
+# What a reply to each form must hold; asked of the server only if ``structured`` says so, and checked in any case.
+REPLIES = {
+    "pairwise": pydantic.create_model("Pairwise", __config__={"extra": "forbid"}, better=_BETTER),
+    "rating": pydantic.create_model("Rating", __config__={"extra": "forbid"}, rating_1=_RATING, rating_2=_RATING),
+}
+
+
+def form_text(name: str) -> str:
+    """The text of a question in the form ``name``, with ``$prompt``, ``$first`` and ``$second``."""
+    return (FORMS / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def verdict_of(form: str, reply: str) -> str | None:
+    """What a reply says by the JSON object in it that has the form's fields; what else is in it, or stands around it or
+    in a thought before it, says nothing. None if there is no such object, or two that differ."""
+    kind, leads = REPLIES[form], set()
+    answer = reply.rpartition("</think>")[2].partition("<think>")[0]
+    while (answer := answer[answer.find("{") :]).startswith("{"):
+        try:
+            content, end = json.JSONDecoder().raw_decode(answer)
+        except (ValueError, RecursionError):
+            content, end = {}, 1
+        with suppress(pydantic.ValidationError):
+            said = kind.model_validate({name: content[name] for name in kind.model_fields if name in content})
+            lead = {"1": 1, "2": -1, "tie": 0}[said.better] if form == "pairwise" else said.rating_1 - said.rating_2
+            leads.add("first" if lead > 0 else "second" if lead < 0 else "tie")
+        answer = answer[end:]
+    return leads.pop() if len(leads) == 1 else None
