@@ -3,15 +3,22 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 
 from weaklib.data.errors import RequestError, StudyFailed
 from weaklib.study.parameters import parse_value
 
+# Keys whose value is a path or a name: it is taken as it stands, whatever YAML would make of it.
+PATH = re.compile(r"task\.(path|source|tokenizer)|models\.published\..+|gold_models\..+\.model")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done and verified, 1 the study failed, 2 the request was wrong."""
+    for stream in (sys.stdout, sys.stderr):  # one that has no such character gets its escape
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = vars(_parser().parse_args(arguments))
         for name in {"store", "figures", "runs"} & options.keys():
@@ -32,7 +39,8 @@ def _setting(text: str) -> tuple:
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise RequestError(f"--set {text}: KEY=VALUE is needed")
-    return key, parse_value(value)
+    literal = value not in ("null", "~") if PATH.fullmatch(key) else key.startswith("models.") and Path(value).exists()
+    return key, value if literal else parse_value(value)
 
 
 def _positive(text: str) -> int:

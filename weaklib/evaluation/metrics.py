@@ -108,16 +108,24 @@ def _with_score(results: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def _by_seed_and_prompt(rows: pd.DataFrame) -> np.ndarray:
     table = rows.pivot(index="seed", columns="prompt", values="score").to_numpy()
-    if np.isnan(table).any():
+    if np.isnan(table).any() and rows["score"].notna().any():
         raise ValueError("the seeds of an arm were tested on different prompts")
     return table
 
 
 def summarise(rows: pd.DataFrame, by: Sequence[str], estimate: Callable) -> pd.DataFrame:
-    """A row for each group of ``by``: the ``estimate`` of its rows, which have a ``score``; no row where it is None."""
-    if missing := rows["score"].isna().sum():
-        raise ValueError(f"a score is missing in {missing} of {len(rows)} rows")
-    found = [(name, estimate(group)) for name, group in rows.groupby(list(by), dropna=False, sort=False)]
+    """A row for each group of ``by``: the ``estimate`` of its rows, which have a ``score``; no row where it is None,
+    and a missing estimate where no score of the group is known. Raises ValueError where some are missing.
+    """
+
+    def known(group: pd.DataFrame) -> Estimate | None:
+        missing = group["score"].isna().sum()
+        if 0 < missing < len(group):
+            raise ValueError(f"a score is missing in {missing} of {len(group)} rows")
+        sizes = group["seed"].nunique(), len(group) // max(group["seed"].nunique(), 1)
+        return Estimate._make([np.nan] * 3 + [*sizes] + [np.nan] * 2) if missing else estimate(group)
+
+    found = [(name, known(group)) for name, group in rows.groupby(list(by), dropna=False, sort=False)]
     return pd.DataFrame([(*name, *each) for name, each in found if each], columns=[*by, *COLUMNS])
 
 

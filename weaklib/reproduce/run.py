@@ -153,7 +153,9 @@ def _execute_all(asked: dict[Path, list], folder: Path, parameters: dict) -> dic
 
 def _execute(folder: Path, parameters: dict, terminal, notebook: Path) -> dict:
     """Runs a notebook in a kernel of its own, and shows what it prints; its record is what it wrote as its last act."""
-    import papermill  # takes a second or two, and a wrong request shall be told at once
+    import nbformat  # these take a second or two, and a wrong request shall be told at once
+    import papermill
+    from nbclient.exceptions import DeadKernelError
 
     record, executed = folder / f"{notebook.stem}.json", folder / notebook.name
     record.unlink(missing_ok=True)
@@ -163,8 +165,15 @@ def _execute(folder: Path, parameters: dict, terminal, notebook: Path) -> dict:
         kernel = ["--log-level=CRITICAL", f"--ipython-dir={ipython}"]
         options = {"progress_bar": False, "stdout_file": terminal, "extra_arguments": kernel}
         options["coalesce_streams"] = True  # a progress bar is one line of the stored notebook, not hundreds
+        # papermill fills in what stands in braces, of which a folder's name may have some
+        paths = (re.sub(r"[{}]", r"\g<0>\g<0>", str(path)) for path in (notebook, executed))
         try:
-            papermill.execute_notebook(notebook, executed, parameters, **options)
+            papermill.execute_notebook(*paths, parameters, **options)
+        except DeadKernelError:
+            cells = nbformat.read(executed, as_version=4).cells if executed.is_file() else []
+            begun = [cell.execution_count for cell in cells if cell.get("execution_count")]
+            where = f"{notebook.stem}, cell [{max(begun, default=0) + 1}]"
+            raise StudyFailed(f"{where}: its process was killed, for want of memory perhaps; see {executed}") from None
         except papermill.PapermillExecutionError as error:
             if error.ename == "RequestError":
                 raise RequestError(error.evalue) from None

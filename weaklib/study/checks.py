@@ -5,10 +5,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from huggingface_hub import HfApi, errors, is_offline_mode, try_to_load_from_cache
 
 from weaklib.arms import folders, running
 from weaklib.data import preference_datasets
+from weaklib.data.conversations import chat
 from weaklib.data.errors import RequestError
 from weaklib.data.files import local_folder
 from weaklib.study.profile import Profile
@@ -30,10 +32,12 @@ def check(profile: Profile, elsewhere: bool = False) -> None:
         except OSError as error:
             cause = f": {error.strerror}" if there.is_dir() else " is not a folder"
             raise RequestError(f"{folder}: cannot be written: {there}{cause}") from None
-    _check_pairs(profile, profile.task)
+    pairs = _check_pairs(profile, profile.task)
     if profile.task.kind == "dataset":
         _folder(*profile.models.source(profile.task.tokenizer), "task.tokenizer: ", ["tokenizer"])
     check_models(profile)
+    if pairs is not None:
+        _check_templates(profile, pairs)
     if profile.device != "cpu" and not elsewhere and not running.planning:
         import torch  # only here: it takes seconds
 
@@ -77,10 +81,32 @@ def check_judge(profile: Profile) -> None:
         judge.probe(profile.judge)
 
 
-def _check_pairs(profile: Profile, task) -> None:
-    """What is here of the data is read, but for the lengths of its texts; what a stage will fetch is not asked for."""
-    if task.kind == "world" or (task.kind == "dataset" and running.planning):  # reading takes seconds
+def _check_templates(profile: Profile, pairs: pd.DataFrame) -> None:
+    """Raises RequestError where a chat template of a model that is on this machine refuses a dialogue of the data."""
+    models = profile.models
+    names = {*models.weak, *models.strong, models.proxy} - {None} if profile.dialogue == "chat" else set()
+    names |= {gold.model for gold in profile.gold_models.values() if gold.format == "chat"}
+    if not (folders := {name: _folder(*models.source(name)) for name in sorted(names - {*models.pretrained_here})}):
         return
+    from transformers import AutoTokenizer  # only here: it takes seconds
+
+    roles = pairs["messages"].map(lambda messages: tuple(said["role"] for said in chat(messages)))
+    for name, folder in folders.items():
+        tokenizer = folder and AutoTokenizer.from_pretrained(folder)
+        for _, pair in pairs[~roles.duplicated()].iterrows():
+            try:
+                tokenizer and tokenizer.apply_chat_template(chat(pair["messages"]), add_generation_prompt=True)
+            except Exception as error:  # a template raises what it likes
+                cause = " ".join(str(error).split())
+                raise RequestError(
+                    f"{name}: its chat template refuses row {pair['row']} of the data: {cause}"
+                ) from None
+
+
+def _check_pairs(profile: Profile, task) -> pd.DataFrame | None:
+    """What is here of the data, read but for the lengths of its texts; what a stage will fetch is not asked for."""
+    if task.kind == "world" or (task.kind == "dataset" and running.planning):  # reading takes seconds
+        return None
     if task.kind == "file":
         if task.path is None:
             line = "task.path: no preference file is named. Download harmless-base/test.jsonl.gz of the dataset"
@@ -96,16 +122,18 @@ def _check_pairs(profile: Profile, task) -> None:
         except RequestError:
             if local_folder(task.source) or is_offline_mode():
                 raise
-            return
+            return None
         reading = {"on_bad_row": task.on_bad_row, "pair_of": preference_datasets.FORMS[task.name][0]}
         train, test = (preference_datasets.read_pairs(*some.values(), **reading)[0] for some in files.values())
         settings = task.model_dump(include={"max_pairs", "test_prompts", "demonstrations_share", "proxy_share"})
         parts = preference_datasets.draw(train, test, np.random.default_rng(task.seed), **settings)
+        pairs = pd.concat([train, test])
         sizes, line = {"pairs": parts["pairs"]["prompt"].nunique()}, f"task: {len(train)} training pairs are too few"
     labeled = round(profile.labeled_fraction * sizes["pairs"])
     for part, size in (sizes | {"labeled part": labeled, "unlabeled part": sizes["pairs"] - labeled}).items():
         if size < 2:
             raise RequestError(f"{line}: {part} would have {size}")
+    return pairs
 
 
 def _folder(model: str, revision: str | None, key: str = "model ", parts=tuple(MODEL_FILES)) -> Path | None:

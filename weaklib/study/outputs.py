@@ -22,6 +22,7 @@ class Outputs:
         self.notebook, self.profile_name, self.profile = notebook, profile_name, profile
         self.store, self.folder = Store(folders.store_folder()), folders.figures_folder() / profile_name / notebook
         self.outputs, self._stages, self._read = [], {}, {}  # files; stages by key; hashes of other notebooks' data
+        self.missing: list[str] = []  # why estimates are missing
 
     def compute(self, stages: Iterable[Stage]) -> bool:
         """Brings ``stages`` into the store and counts them as used here. Returns whether they are there now: not while
@@ -48,6 +49,12 @@ class Outputs:
         task = graph.task(self.profile)
         return self.record(task, "counts") if (self.store.folder(task) / "counts.json").is_file() else {}
 
+    def cuts(self) -> dict:
+        """How often the stages used here cut a prompt or a response, or met a pair that was equal once cut."""
+        files = (self.store.folder(stage) / "cuts.json" for stage in self._stages.values())
+        counted = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+        return {name: sum(cuts.get(name, 0) for cuts in counted) for name in sorted(set().union(*counted))}
+
     def reads(self, files: Iterable[Path]) -> None:
         """Counts data of other notebooks as used by this one: their hashes are part of its key and provenance."""
         self._read |= {f"{path.parent.name}/{path.name}": sha256(path) for path in files}
@@ -63,6 +70,7 @@ class Outputs:
         files.append(save.save_csv(data, self.folder, name))
         said = {"caption": self._whole(caption, units), "notebook": self.notebook, "profile": self.profile_name}
         said |= {"parameters": self.profile.model_dump(), "task_counts": self.counts(), "key": key}
+        said |= {"cuts": self.cuts()}
         said |= {"stages": sorted(map(str, self._stages.values())), "read": self._read, **save.provenance()}
         said |= {"device": self.profile.device, "sha256": {path.name: sha256(path) for path in files}}
         self.outputs += [*files, save_json(said, self.folder / f"{name}.json")]
@@ -94,6 +102,8 @@ class Outputs:
         outputs = {str(path): sha256(path) for path in self.outputs}
         record = {"notebook": self.notebook, "outputs": outputs, "stages": sorted(map(str, self._stages.values()))}
         save_json(record, folders.runs_folder() / self.profile_name / f"{self.notebook}.json")
+        if cut := ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in self.cuts().items() if count):
+            print(f"to the profile's numbers of tokens, over all stages: {cut}")
         print(f"{len(outputs)} files written, from {len(self._stages)} stages")
 
     def _covered(self, units: str) -> str:
@@ -102,4 +112,4 @@ class Outputs:
 
     def _whole(self, caption: str, units: str | None) -> str:
         tail = f"{self.profile.objective.upper()}, β = {self.profile.beta:g} unless said, profile {self.profile_name}"
-        return f"{caption} {tail}" + (f"; {self._covered(units)}." if units else ".")
+        return " ".join([f"{caption} {tail}" + (f"; {self._covered(units)}." if units else "."), *self.missing])

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from weaklib.arms import folders, graph, running
@@ -130,6 +131,12 @@ class Study(Outputs):
         start = self.tables([({}, run.sft_rewards) for run in runs], "rewards").add_prefix("sft_")
         both = self.tables([(run.setting, run.rewards) for run in runs], "rewards").join(start)
         assert both["prompt"].equals(both.pop("sft_prompt"))
+        rewards = ["gold_reward", "sft_gold_reward"]
+        for gold, rows in both.groupby("gold"):
+            if rows[rewards].stack().nunique() == 1:  # no win, no gain and no tie can be read from it
+                both.loc[rows.index, rewards] = np.nan
+                self.missing.append(f"Missing: {gold} gives all {2 * len(rows)} responses the same reward.")
+                print(self.missing[-1])
         words = {f"{of}words": both[f"{of}response"].str.split().str.len() for of in ("", "sft_")}
         return both.assign(**words).drop(columns=["ended", "token_ids", "sft_ended", "sft_token_ids", "sft_response"])
 
