@@ -28,9 +28,11 @@ test: setup
 test-notebooks: setup
 	$(PYTHON) -m pytest -m notebooks
 
-# Notebooks 05 and 06 on model folders of every architecture, with all weights and with LoRA.
+# Notebooks 05 and 06 on model folders of every architecture, with all weights and with LoRA, and on every form of
+# the same pairs; the rules of tokens on many more conversations.
 test-slow: setup
 	$(PYTHON) -m pytest -m slow
+	WEAKLIB_LONG=1 $(PYTHON) -m pytest tests/test_tokens.py
 
 # What the sandbox promises of its models, and its sanity checks; trains what the store lacks.
 test-sandbox: setup

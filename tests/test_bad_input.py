@@ -6,6 +6,7 @@ The table is (what is asked, words that the line must have). In it ``{tmp}`` is 
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from weaklib.arms.folders import PARAMS
+from weaklib.training.base import train_tokenizer
 
 HH = {"chosen": "\n\nHuman: Hello {}\n\nAssistant: Gladly.", "rejected": "\n\nHuman: Hello {}\n\nAssistant: No."}
 
@@ -28,6 +30,9 @@ FILE = "reproduce --profile hh-file --set task.path={tmp}"
 MODEL = "reproduce --profile smoke --set models.weak={tmp}"
 GOLD = f"{SMOKE} --set gold_models.mine.model={{tmp}}"
 JUDGE = "reproduce --profile smoke --only 08_judge --set judge.base_url"
+
+REFUSES = "gold_models.mine.model={tmp}/refuses gold_models.mine.format=chat"
+NAMES = ["&anchor", "*x", "a[b]", "#1", "a:b", "!tag", "@at", "%x", "1e5"]  # none is what YAML would make of it
 
 TABLE = [
     # unknown names
@@ -132,6 +137,10 @@ TABLE = [
     (f"{FILE}/pairs.csv", "pairs.csv: not a .jsonl, .jsonl.gz or .parquet file"),
     (f"{FILE}/plain.jsonl.gz", "plain.jsonl.gz: cannot be read: Not a gzipped file"),
     (f"{FILE}/cut.jsonl.gz", "cut.jsonl.gz: cannot be read:"),
+    (f"{FILE}/damaged.jsonl.gz", "damaged.jsonl.gz: cannot be read: Error -3 while decompressing"),
+    (f"{FILE}/surrogate.jsonl", "surrogate.jsonl: row 3: chosen holds half of a surrogate pair"),
+    (f"{FILE}/system.jsonl {REFUSES}", "/refuses: its chat template refuses row 3 of the data: no system here"),
+    *((f"reproduce --profile hh-file --set task.path={name}.jsonl", f"{name}.jsonl: cannot be read: [Errno 2]") for name in NAMES),
     (f"{FILE}/latin.jsonl", "latin.jsonl: cannot be read: 'utf-8' codec"),
     (f"{FILE}/text.parquet", "text.parquet: cannot be read:"),
     (f"{FILE}/not_json.jsonl", "not_json.jsonl: row 3: not JSON:"),
@@ -219,6 +228,16 @@ def _prepare(tmp):
     bad_third_row(
         "few.jsonl", chosen="\n\nHuman: Third\n\nAssistant: Yes.", rejected="\n\nHuman: Third\n\nAssistant: No."
     )
+    bad_third_row("surrogate.jsonl", chosen="\n\nHuman: Hello {}\n\nAssistant: Good \ud83d")
+    system = {
+        "chosen": "Be kind.\n\nHuman: Hi\n\nAssistant: Yes.",
+        "rejected": "Be kind.\n\nHuman: Hi\n\nAssistant: No.",
+    }
+    many = [json.dumps({side: text.format(i) for side, text in HH.items()}) for i in range(30)]
+    (tmp / "system.jsonl").write_text("\n".join([*many[:2], json.dumps(system), *many[2:]]))
+    whole = gzip.compress("\n".join(many).encode(), mtime=0)
+    middle = bytes(byte ^ 0x3C for byte in whole[60:90])
+    (tmp / "damaged.jsonl.gz").write_bytes(whole[:60] + middle + whole[90:])
     (tmp / "not_json.jsonl").write_text("\n".join([*rows, '{"chosen": ']))
     (tmp / "empty.jsonl").write_text("")
     (tmp / "folder.jsonl").mkdir()
@@ -244,6 +263,15 @@ def _prepare(tmp):
         (tmp / name / "config.json").write_text(json.dumps(config))
         for file in ("model.safetensors", "tokenizer.json"):
             (tmp / name / file).write_text("{}")
+
+    tokenizer = train_tokenizer(["Human: Hello"] * 3, 300)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+        "{{ m.content }}{% endfor %}"
+    )
+    tokenizer.save_pretrained(tmp / "refuses")
+    for file in ("config.json", "model.safetensors"):
+        shutil.copy(tmp / "head" / file, tmp / "refuses")
 
 
 def _ask(tmp, request):

@@ -9,6 +9,7 @@ from weaklib.evaluation.intervals import correct_family, crossed_mean, detectabl
 from weaklib.evaluation.metrics import (
     agreement_across_seeds,
     calibration_error,
+    contrasts,
     difference,
     label_means,
     mean_of,
@@ -55,6 +56,19 @@ def test_gra():
     assert row["estimate"] == pytest.approx((2.5 + 1.5) / 8)
     assert (row["n_seeds"], row["n_prompts"]) == (2, 4)
     assert 0 <= row["ci_low"] < row["estimate"] < row["ci_high"] <= 1
+
+
+def test_rewards_that_say_nothing_give_no_estimate():
+    """Not one half, and not 0 with an interval of no width."""
+    silent = results(human=[[1.0] * 3] * 2, cw=[[1.0] * 3] * 2).assign(gold_reward=np.nan, sft_gold_reward=np.nan)
+    for metric in ("gra", "gain", "gra_at_equal_length"):
+        row = mean_of(silent, ["arm"], metric).iloc[0]
+        assert row[["estimate", "ci_low", "ci_high"]].isna().all() and (row["n_seeds"], row["n_prompts"]) == (2, 3)
+    found = contrasts(silent, ["arm"], "human")
+    assert found[["estimate", "p_value", "p_holm"]].isna().all().all() and set(found["metric"]) == {
+        "gra",
+        "gold_reward",
+    }
 
 
 def test_gra_refuses_seeds_with_different_prompts():

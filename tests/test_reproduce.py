@@ -339,3 +339,28 @@ def test_the_stored_notebook_shows_the_figure_of_its_run(place, cold):
     figure = (file.parent / shown).resolve()
     assert figure == (place / "one" / "figures" / "smoke" / NOTEBOOK / "top_confidence.png").resolve()
     assert figure.is_file()
+
+
+def test_a_folder_of_any_name_and_a_terminal_of_any_encoding(place):
+    """Papermill fills in what stands in braces; YAML and markdown have their own ideas of #, & and brackets."""
+    folders = [word for kind in ("store", "figures", "runs") for word in (f"--{kind}", place / "{a} #1 & [b]*" / kind)]
+    asked = ["weaklib", "reproduce", "--profile", "smoke", "--only", "00_start_here", *folders]
+    done = command(place, *asked, "--set", *SMALL[:3], PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert (place / "{a} #1 & [b]*" / "runs" / "smoke" / "00_start_here.ipynb").is_file()
+    # its start-up code ends the kernel's process in the middle of a cell, as the system does for want of memory
+    killer = place / "killer"
+    killer.mkdir()
+    (killer / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if any('ipykernel' in word for word in sys.orig_argv):\n"
+        "    import threading, time\n"
+        "    def kill():\n"
+        "        while 'weaklib.study.study' not in sys.modules:\n"
+        "            time.sleep(0.01)\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    threading.Thread(target=kill, daemon=True).start()\n"
+    )
+    done = command(place, *asked, "--set", *SMALL[:3], "beta=0.7", PYTHONPATH=str(killer))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert re.match(r"weaklib: 00_start_here, cell \[\d+\]: its process was killed", done.stderr)

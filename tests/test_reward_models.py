@@ -95,3 +95,21 @@ def test_a_missing_template_or_output_is_named(folders):
         rewards(deberta, SAMPLED, format="chat", output=0, batch_tokens=99, device="cpu")
     with pytest.raises(ValueError, match="output 3 was asked for, it has 3"):
         rewards(deberta, SAMPLED, format="text", output=3, batch_tokens=99, device="cpu")
+
+
+@pytest.mark.parametrize(("model_type", "format"), FORMATS)
+def test_a_prompt_that_is_too_long_is_cut_and_the_response_kept(folders, model_type, format, float64):
+    """Its reward is that of the end of the prompt and the whole response."""
+    folder = str(folders[model_type])
+    prompt = "\n\nHuman: " + "How do I boil an egg before my guests come? " * 40 + "Why?\n\nAssistant:"
+    responses = [" Wait.", " Because it is so.", " Hello there, what can I do for you today?"]
+    sampled = pd.DataFrame({"prompt": prompt, "messages": as_message(prompt), "response": responses})
+    how = {"format": format, "output": 0, "batch_tokens": 1000, "device": "cpu"}
+    scores, cuts = rewards(folder, sampled, **how)
+    assert len(set(scores)) == 3 and cuts == {"prompts_cut": 3}
+    other = sampled.assign(prompt="Before. " * 50 + prompt, messages=as_message("Before. " * 50 + prompt))
+    if format != "chat":  # whose template begins with the role
+        assert rewards(folder, other, **how)[0] == pytest.approx(scores, rel=1e-9)
+    assert rewards(folder, sampled.assign(response=[r + " No." for r in responses]), **how)[0] != pytest.approx(scores)
+    with pytest.raises(ValueError, match="it reads 200 tokens, and a response alone has"):
+        rewards(folder, sampled.assign(response=responses[2] * 90), **how)

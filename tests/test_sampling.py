@@ -50,3 +50,23 @@ def test_a_cold_batch_says_what_transformers_says_greedily_to_each_prompt(made, 
         expected = said.tolist()
         expected = expected[: expected.index(end) + 1] if end in expected else expected
         assert response[: len(expected)] == expected
+
+
+def test_sampling_stops_where_the_template_ends_a_turn(made, smoke):
+    """And at the end of text, if that is another token."""
+    made(graph.task(smoke))
+    folder = made(graph.base(smoke, "opt-tiny"))
+    tokenizer, network = load_tokenizer(folder), load_causal_lm(folder, "cpu").eval()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}<|pad|>{% endfor %}"  # any token that is not the end of text
+    )
+    reader = Reader(tokenizer, {"dialogue": "chat"})
+    ends = [tokenizer.convert_tokens_to_ids("<|pad|>"), tokenizer.eos_token_id]
+    assert reader.ends == ends and ends[0] != ends[1]
+    with torch.no_grad():  # one that says what it likes
+        network.get_output_embeddings().weight.normal_(std=0.05)
+    torch.manual_seed(0)
+    responses = generate(network, reader, [[5, 6, 7]] * 400, 40, temperature=5.0)
+    last = [response[-1] for response in responses if len(response) < 40]
+    assert set(last) == set(ends)
+    assert not any(token in ends for response in responses for token in response[:-1])

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import sys
@@ -165,6 +166,8 @@ def _execute(folder: Path, parameters: dict, terminal, notebook: Path) -> dict:
         kernel = ["--log-level=CRITICAL", f"--ipython-dir={ipython}"]
         options = {"progress_bar": False, "stdout_file": terminal, "extra_arguments": kernel}
         options["coalesce_streams"] = True  # a progress bar is one line of the stored notebook, not hundreds
+        logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would say is said in one line below
+        logging.getLogger("traitlets").setLevel(logging.CRITICAL)
         # papermill fills in what stands in braces, of which a folder's name may have some
         paths = (re.sub(r"[{}]", r"\g<0>\g<0>", str(path)) for path in (notebook, executed))
         try:

@@ -33,15 +33,21 @@ class Reader:
             return [eos]
         said = [{"role": "user", "content": "asked"}, {"role": "assistant", "content": "answered"}]
         after = self.tokenizer.apply_chat_template(said, tokenize=False).rpartition("answered")[2]
-        special = control_tokens(self.tokenizer).values()
         ids = self.tokenizer(after, add_special_tokens=False)["input_ids"]
-        return list(dict.fromkeys([next((token for token in ids if token in special), eos), eos]))
+        return list(dict.fromkeys([next((token for token in ids if token in self.control.values()), eos), eos]))
 
     @cached_property
     def start(self) -> list[int]:
         """What the tokenizer puts before a text. What it puts after one, an end, is no part of a prompt."""
         text, whole = self._of_text(["a"])[0], self.tokenizer("a")["input_ids"]
-        return next(whole[:i] for i in range(len(whole) + 1) if whole[i : i + len(text)] == text)
+        return next((whole[:i] for i in range(len(whole) + 1) if whole[i : i + len(text)] == text), [])
+
+    @cached_property
+    def control(self) -> dict[str, int]:
+        """Tokens that no text is made of, with their numbers."""
+        known = self.tokenizer
+        added = {token.content: number for number, token in known.added_tokens_decoder.items() if token.special}
+        return dict(zip(known.all_special_tokens, known.all_special_ids)) | added
 
     def prompts(self, prompts: pd.DataFrame) -> list[list[int]]:
         """Tokens of each row's prompt (``prompt``, ``messages``), one at least."""
@@ -86,16 +92,25 @@ class Reader:
 
     def _of_text(self, texts: list[str]) -> list[list[int]]:
         """What looks like a control token in a text is text."""
-        return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        encode, how = self.tokenizer, {"add_special_tokens": False, "split_special_tokens": True}
+        found, control = encode(texts, **how)["input_ids"], set(self.control.values())
+        for i, ids in enumerate(found):
+            if not control.isdisjoint(ids) and (apart := self._apart(texts[i])) != texts[i]:
+                found[i] = encode(apart, **how)["input_ids"]
+        return found
 
     def _of_chat(self, messages: list[dict]) -> list[int]:
-        said = "".join(message["content"] for message in messages)
-        told = any(token in said for token in control_tokens(self.tokenizer))
-        how = {"add_generation_prompt": True, "sanitize_control_tokens": told}
-        return self.tokenizer.apply_chat_template(messages, **how)["input_ids"]
+        apart = [message | {"content": self._apart(message["content"])} for message in messages]
+        encode, how = self.tokenizer.apply_chat_template, {"add_generation_prompt": True}
+        if apart == messages:
+            return encode(messages, **how)["input_ids"]
+        try:
+            return encode(messages, sanitize_control_tokens=True, **how)["input_ids"]
+        except (NotImplementedError, ValueError):
+            return encode(apart, **how)["input_ids"]
 
-
-def control_tokens(tokenizer) -> dict[str, int]:
-    """Those that no text is made of, with their numbers."""
-    added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids)) | added
+    def _apart(self, text: str) -> str:
+        """Control tokens written apart, for tokenizers that make them of any text that reads so."""
+        while found := next((token for token in self.control if token in text and len(token) > 1), None):
+            text = text.replace(found, f"{found[0]} {found[1:]}")
+        return text
