@@ -364,3 +364,13 @@ def test_a_folder_of_any_name_and_a_terminal_of_any_encoding(place):
     done = command(place, *asked, "--set", *SMALL[:3], "beta=0.7", PYTHONPATH=str(killer))
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert re.match(r"weaklib: 00_start_here, cell \[\d+\]: its process was killed", done.stderr)
+
+
+@pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"]).returncode != 0, reason="needs a mount of its own")
+def test_a_machine_without_shared_memory_is_told_in_one_line(place):
+    folders = " ".join(f"--{kind} {place / 'shm' / kind}" for kind in ("store", "figures", "runs"))
+    asked = f"{sys.executable} -m weaklib reproduce --profile smoke --only 00_start_here {folders}"
+    script = f"mount -t tmpfs -o ro tmpfs /dev/shm && exec {asked}"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], cwd=place, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "no worker can be started on this machine: OSError(30" in done.stderr and "/dev/shm" in done.stderr

@@ -15,7 +15,7 @@ from distributed.comm import resolve_address
 from tqdm import tqdm
 
 from weaklib.arms.stage import Stage, Store, upstream
-from weaklib.data.errors import RequestError
+from weaklib.data.errors import RequestError, StudyFailed
 
 SCHEDULER = "WEAKLIB_SCHEDULER"  # the address of the cluster that `weaklib reproduce` shares among its notebooks
 # What every worker's environment says before a library is imported: no traffic, no chatter, one thread a stage, which
@@ -49,8 +49,17 @@ def cluster(workers: int | None = None, device: str = "cpu"):
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": ":0"}}
     # before the process starts, for libraries read it when they are loaded; a failing stage is reported by the client
     environment = {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}
-    with dask.config.set(environment), SpecCluster(spec, scheduler, silence_logs=logging.CRITICAL) as local:
-        yield local.scheduler_address
+    with dask.config.set(environment):
+        try:
+            local = SpecCluster(spec, scheduler, silence_logs=logging.CRITICAL)
+        except (OSError, RuntimeError) as error:
+            first: BaseException = error
+            while before := first.__cause__ or first.__context__:
+                first = before
+            needed = "each is a process that needs semaphores (/dev/shm) and a port of 127.0.0.1"
+            raise StudyFailed(f"no worker can be started on this machine: {first!r}; {needed}") from None
+        with local:
+            yield local.scheduler_address
 
 
 def visible_gpus() -> list[str]:
