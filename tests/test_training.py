@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -156,3 +158,10 @@ def test_a_chat_template_frames_the_prompt(tmp_path):
     tokenizer.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
         Reader(tokenizer, limits)
+
+
+def test_an_import_sets_no_threads():
+    """It is the worker that says how many there are."""
+    modules = "weaklib.training.language_models, weaklib.training.policy, weaklib.evaluation.responses"
+    code = f"import torch; torch.set_num_threads(3); import {modules}; assert torch.get_num_threads() == 3"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -5,6 +5,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from weaklib.arms.folders import store_folder
 from weaklib.arms.stage import Stage
 from weaklib.arms.table import ARMS, Arm  # noqa: F401
 from weaklib.data import preference_datasets
@@ -80,7 +81,8 @@ def labels(p, by: str, part: str, seed: int | None = None, weak: str | None = No
         # another budget or time-out is another stage, but asks nothing again: the replies are kept one by one
         parameters = {"judge": p.judge.model_dump(), "form": form_text(p.judge.form), "part": part, "seed": seed}
         parameters |= {"repeat": repeat, "world": None if p.judge.base_url else p.task.name}
-        return Stage("supervisors.judge_labels", inputs, parameters)
+        replies = {"replies": str(store_folder() / "verdicts")}  # shared with whoever else asks the same
+        return Stage("supervisors.judge_labels", inputs, parameters, replies)
     elif by in TRAINED:
         inputs["annotator"] = trained = annotator(p, weak, seed)
         parameters |= _scoring(p)

@@ -10,18 +10,20 @@ from weaklib.supervisors.judge import Judge, Question, ask, simulate
 from weaklib.supervisors.labels import pairs_of, write
 
 
-def run(out: Path, *, task, split, judge, form, part, seed, repeat, labels=None, world=None) -> None:
+def run(out: Path, *, task, split, judge, form, part, seed, repeat, replies, labels=None, world=None) -> None:
     """Writes ``labels.parquet`` as other annotators do, and ``questions.parquet``: what was asked and paid. A pair with
     the same verdict in both orders has confidence 1, any other 0, and a label by a coin; one whose verdicts could not
     be read has no label. A judge has no margin. Before each question stand ``judge.examples`` of D_l's ``labels``,
     which the other annotators learn from. ``repeat`` asks once more, for its agreement with itself. Without a server it
-    is simulated from the gold reward of ``world``."""
+    is simulated from the gold reward of ``world``; what one says is kept in the folder ``replies`` as it comes."""
     settings, pairs, rng = Judge(**judge), pairs_of(task, part, split), np.random.default_rng(seed)
     shown = examples_of(pd.read_parquet(labels / "labels.parquet"), settings.examples, rng) if labels else ""
     rows, orders = pairs.to_dict("records"), (("response_a", "response_b"), ("response_b", "response_a"))
     questions = [Question(row["prompt"], row[one], row[two], repeat, shown) for row in rows for one, two in orders]
-    gold, journals = world and WORLDS[world].gold_reward, out.parents[1] / "verdicts"
-    records = simulate(settings, questions, gold, [seed, repeat]) if gold else ask(settings, form, questions, journals)
+    if world:
+        records = simulate(settings, questions, WORLDS[world].gold_reward, [seed, repeat])
+    else:
+        records = ask(settings, form, questions, Path(replies))
     asked = pd.DataFrame(records)[["requests", "input_tokens", "output_tokens", "verdict"]]
     asked.insert(0, "pair", pairs["pair"].repeat(2).to_numpy())
     asked.to_parquet(out / "questions.parquet", index=False)
