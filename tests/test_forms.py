@@ -1,18 +1,24 @@
 """Real text in: every form of the same pairs gives the same pairs; what looks like a turn in a message is none."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from weaklib.data import task as task_stage
 from weaklib.data.conversations import chat, pair_of_row
 from weaklib.data.errors import RequestError
 from weaklib.data.preference_datasets import read_pairs
+from weaklib.training.base import train_tokenizer
 
 TURNS = ["Can I leave the {} outside?", "For how long?", "For {} days."]
 YES, NO = "Yes, if you cover it.\n\nCheck it after {} days.", "Why ask me? Do what you like, {}."
-EVERY = range(40)
+EVERY = range(80)
 
 
 def said(role, text):
@@ -204,3 +210,69 @@ def test_other_columns_of_a_parquet_file_are_not_read(tmp_path):
     start = whole.index(b"\x00" * 100)
     path.write_bytes(whole[:start] + b"\xff" * 100 + whole[start + 100 :])  # whatever it holds
     assert len(read_pairs(path)[0]) == 1
+
+
+def csvs(form, ending, dialogue, folder, model) -> dict[str, bytes]:
+    """Of the whole study on a file in a form, by the command line."""
+    folder.mkdir()
+    file = write(folder / f"{form.replace(' ', '_')} #1.{ending}", form)
+    settings = [
+        f"task.path={file}",
+        f"dialogue={dialogue}",
+        f"models={{weak: ['{model}'], strong: ['{model}'], proxy: '{model}'}}",
+    ]
+    settings += [
+        "seeds=[0]",
+        "top_percents=[50,100]",
+        "annotator.epochs=1",
+        "sft.epochs=1",
+        "sampling.max_new_tokens=8",
+    ]
+    where = [word for kind in ("store", "figures", "runs") for word in (f"--{kind}", folder / kind)]
+    command = [sys.executable, "-m", "weaklib", "reproduce", "--profile", "hh-file", "--only", "05_top_confidence"]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("WEAKLIB_")}
+    done = subprocess.run([*command, "--set", *settings, *where], env=plain, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = folder / "figures"
+    return {str(path.relative_to(figures)): path.read_bytes() for path in figures.rglob("*.csv")}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder in the hub's format whose template ends a turn by a token of its own."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = train_tokenizer([transcript(prompt(i)) + YES.format(i) + NO.format(i) for i in EVERY], 400)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>", "<|end|>"]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+    )
+    sizes = {
+        "hidden_size": 16,
+        "word_embed_proj_dim": 16,
+        "ffn_dim": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "opt", **sizes, **ids, vocab_size=len(tokenizer), max_position_embeddings=400, dropout=0.0
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_the_study_does_not_know_the_form_of_its_file(tmp_path, model):
+    reference = csvs("HH-RLHF", "jsonl", "chat", tmp_path / "one", model)
+    assert len(reference) >= 3
+    assert csvs("messages beside objects", "parquet", "chat", tmp_path / "other", model) == reference
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dialogue", ["plain", "chat"])
+def test_the_study_knows_none_of_the_forms(tmp_path, model, dialogue):
+    reference = csvs("messages", "parquet", dialogue, tmp_path / "reference", model)
+    for number, form in enumerate(FORMS):
+        assert csvs(form, "jsonl", dialogue, tmp_path / f"{number}", model) == reference, form
