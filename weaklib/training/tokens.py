@@ -81,7 +81,7 @@ class Reader:
         rows = [dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), row)) for row in zip(*columns, strict=True)]
         differ = np.array([row["chosen_ids"] != row["rejected_ids"] for row in rows], bool)
         self.cuts["equal_after_cut"] += int((~differ).sum())
-        if not differ.any() or (self.limits.get("on_bad_row") == "error" and not differ.all()):
+        if self.limits.get("on_bad_row") == "error" and not differ.all():
             which = f"{(~differ).sum()} of {len(pairs)} pairs have two responses that are equal once cut"
             said = f"max_response_tokens is {self.limits['max_response_tokens']}, task.on_bad_row=drop leaves them out"
             raise ValueError(f"{which} ({said}); the first is {pairs['prompt'][~differ].iloc[0]!r:.80}")

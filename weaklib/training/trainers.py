@@ -39,6 +39,8 @@ def adapters(training: dict, task_type: str) -> tuple[torch.dtype, LoraConfig | 
 def train_and_save(out: Path, kind: type[Trainer], model, args, rows: list[dict], tokenizer, **more) -> None:
     """Trains without printing, from the last checkpoint if there is one; the loss curve lies beside the model.
     Adapters are saved as such, with the way from ``out`` to their model; those of texts within a whole model."""
+    if not rows:
+        raise ValueError("nothing to train on: each pair's responses are equal once cut to max_response_tokens")
     trainer = kind(model, args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, **more)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(SameOrder())
