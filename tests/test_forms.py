@@ -276,3 +276,32 @@ def test_the_study_knows_none_of_the_forms(tmp_path, model, dialogue):
     reference = csvs("messages", "parquet", dialogue, tmp_path / "reference", model)
     for number, form in enumerate(FORMS):
         assert csvs(form, "jsonl", dialogue, tmp_path / f"{number}", model) == reference, form
+
+
+def test_messages_that_were_written_as_text_are_messages():
+    """As a column of a table has them that knows no lists."""
+    turns = {"prompt": [user("Hi")], "chosen": [assistant("Yes.")], "rejected": [assistant("No.")]}
+    assert pair(**{key: json.dumps(value) for key, value in turns.items()}) == pair(**turns)
+    with pytest.raises(ValueError, match="chosen is a list of messages as text, but not as JSON"):
+        pair(**{key: str(value) for key, value in turns.items() if key != "prompt"})
+    found, _ = pair(prompt="Show me a chat.", chosen=json.dumps(turns["chosen"]), rejected="No.")
+    assert found["chosen"] == json.dumps(turns["chosen"])  # a reply that is one
+
+
+def test_a_prompt_that_both_texts_repeat_is_no_part_of_the_replies():
+    found, met = pair(prompt="What is tea?", chosen="What is tea? Leaves.", rejected="What is tea? No.")
+    assert (found["chosen"], found["rejected"], met) == (" Leaves.", " No.", {"prompts_repeated"})
+    found, met = pair(prompt="Hello", chosen="Hello! What can I do?", rejected="Hello.")
+    assert found["chosen"] == "Hello! What can I do?" and not met
+
+
+def test_a_reply_that_was_begun_in_the_prompt_is_one_reply():
+    found, _ = pair(prompt="\n\nHuman: Hi\n\nAssistant: Sure,", chosen=" here.", rejected=" no.")
+    assert found["prompt"] == "\n\nHuman: Hi\n\nAssistant:" and found["chosen"] == " Sure, here."
+    assert pair(prompt=[user("Hi"), assistant("Sure,")], chosen=" here.", rejected=" no.")[0] == found
+
+
+def test_a_transcript_of_another_systems_line_ends():
+    text = "\r\n\r\nHuman: Hi\r\n\r\nAssistant: {}"
+    found, _ = pair(chosen=text.format("Yes."), rejected=text.format("No."))
+    assert found["prompt"] == "\n\nHuman: Hi\n\nAssistant:" and found["rejected"] == " No."

@@ -61,7 +61,7 @@ def test_every_form_gives_the_same_pair(tmp_path, form, ending):
     pairs, counts = read_pairs(write(tmp_path / f"pairs.{ending}", [ROWS[form]]))
     assert pairs == [EXPECTED]
     assert counts.pop("dropped") == {}
-    assert counts == {"rows": 1, "bad_rows_dropped": 0, "empty_responses": 0, "prompts_differ": 0, "human_turns_cut": 0}
+    assert counts.pop("rows") == 1 and not any(counts.values())
 
 
 def test_dialogues_that_part_earlier_share_what_they_share(tmp_path):

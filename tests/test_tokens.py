@@ -182,3 +182,12 @@ def test_the_template_is_followed_to_the_token():
     ours = reader.prompts(pd.DataFrame([pair]))[0] + reader.responses([pair["chosen"]])[0]
     assert ours == whole[: len(ours)] and tokenizer.decode(whole[len(ours) :]) == "\n"
     assert json.loads(pair["messages"]) == [{"role": "user", "content": "Hi there"}]
+
+
+def test_a_template_that_begins_no_reply_is_refused():
+    tokenizer = byte_level()
+    tokenizer.chat_template = TEMPLATE.partition("{% if add_generation_prompt")[0]
+    pair, _ = pair_of_row({"prompt": "Hi there", "chosen": "Hello", "rejected": "No."})
+    reader = Reader(tokenizer, {"max_prompt_tokens": 99, "max_response_tokens": 99, "dialogue": "chat"})
+    with pytest.raises(ValueError, match="its chat template does not begin a reply"):
+        reader.prompts(pd.DataFrame([pair]))

@@ -5,9 +5,11 @@ import json
 import re
 from itertools import groupby, takewhile
 
+KEYS = ("prompt", "chosen", "rejected")
 SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 ROLES = {name: role for role, name in SPEAKERS.items()}
-TURN = re.compile(r"(?:\A\s*|\n\n)(System|Human|Assistant):")
+TURN = re.compile(r"(?:\A\s*|\r?\n\r?\n)(System|Human|Assistant):")
+LISTED = re.compile(r"\s*\[\s*\{\s*[\"'](role|content)[\"']\s*:")  # messages that were written as a text
 
 
 def pair_of_row(row: dict) -> tuple[dict, set[str]]:
@@ -15,15 +17,22 @@ def pair_of_row(row: dict) -> tuple[dict, set[str]]:
     the ``messages``), as text or as messages. Its prompt is what both share before a reply, usually the last; what is
     said after the last reply is left out. Two texts after a text that is no transcript are a completion, kept as they
     are. Returns texts ``prompt, chosen, rejected`` and ``messages``, those of the prompt as JSON, and which of
-    ``prompts_differ`` and ``human_turns_cut`` were met. Raises for a bad row."""
-    prompt, sides = row.get("prompt") or None, [row["chosen"], row["rejected"]]
+    ``prompts_differ``, ``prompts_repeated`` and ``human_turns_cut`` were met. Raises for a bad row."""
+    prompt, *sides = row.get("prompt"), row["chosen"], row["rejected"]
+    if all(isinstance(side, str) and LISTED.match(side) for side in sides):
+        sides = [_unlisted(side, key) for side, key in zip(sides, KEYS[1:])]
+    prompt = _unlisted(prompt, "prompt") if isinstance(prompt, str) else prompt or None
     if prompt is None and not all(_is_whole(side) for side in sides):
         prompt = row.get("messages")
     known = None if prompt is None else _said(prompt, "prompt")
-    if isinstance(known, str) and all(isinstance(side, str) and not TURN.match(side) for side in sides):
-        return completions(known, *sides), set()
-    dialogues, met = [_dialogue(prompt, known, row[key], key) for key in ("chosen", "rejected")], set()
-    for key, dialogue in zip(("chosen", "rejected"), dialogues):
+    texts = all(isinstance(side, str) for side in sides)
+    if isinstance(known, str) and texts and not all(map(TURN.match, sides)):
+        # a prompt of some words that both repeat is no part of the replies; a greeting may be
+        repeated = len(known.split()) > 2 and all(side.startswith(known) for side in sides)
+        replies = [side.removeprefix(known) for side in sides] if repeated else sides
+        return completions(known, *replies), {"prompts_repeated"} if repeated else set()
+    dialogues, met = [_dialogue(prompt, known, side, key) for key, side in zip(KEYS[1:], sides)], set()
+    for key, dialogue in zip(KEYS[1:], dialogues):
         while dialogue and dialogue[-1]["role"] != "assistant":
             dialogue.pop()
             met.add("human_turns_cut")
@@ -70,7 +79,9 @@ def _dialogue(prompt, known: list[dict] | str | None, side, key: str) -> list[di
     if isinstance(side, str) and not TURN.match(side) and known is not None:  # what follows the prompt
         if isinstance(prompt, str) and TURN.search(prompt):  # both are one transcript
             return _turns(prompt + ("" if known[-1]["role"] == "assistant" else "\n\nAssistant:") + side)
-        return [*_open(known), {"role": "assistant", "content": side.strip()}]
+        known = _open(known)
+        begun = known.pop()["content"] if known[-1]["role"] == "assistant" else ""
+        return [*known, {"role": "assistant", "content": (begun + side).strip()}]
     said = _said(side, key)
     if known is None or isinstance(said, str):
         return [] if isinstance(said, str) else said
@@ -81,7 +92,15 @@ def _dialogue(prompt, known: list[dict] | str | None, side, key: str) -> list[di
 
 def _open(known: list[dict]) -> list[dict]:
     """A prompt without the turn that the response will be."""
-    return known[:-1] if len(known) > 1 and known[-1] == {"role": "assistant", "content": ""} else known
+    return known[:-1] if len(known) > 1 and known[-1] == {"role": "assistant", "content": ""} else known[:]
+
+
+def _unlisted(text: str, key: str) -> list | str | None:
+    """The messages that a column of text holds as JSON; any other text as it is, None for a blank one."""
+    try:
+        return json.loads(text) if LISTED.match(text) else text if text.strip() else None
+    except ValueError:
+        raise ValueError(f"{key} is a list of messages as text, but not as JSON: {text!r:.60}") from None
 
 
 def _is_whole(side) -> bool:
@@ -118,7 +137,7 @@ def _turns(transcript: str) -> list[dict]:
 
 
 def _checked(prompt: str, messages: list[dict], replies: list[str]) -> dict:
-    pair = dict(zip(("prompt", "chosen", "rejected"), (prompt, *replies)))
+    pair = dict(zip(KEYS, (prompt, *replies)))
     if replies[0].strip() == replies[1].strip():
         raise ValueError("chosen and rejected are equal")
     for key, text in pair.items():

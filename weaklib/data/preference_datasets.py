@@ -16,7 +16,7 @@ from weaklib.data.conversations import completions, pair_of_row
 from weaklib.data.errors import RequestError
 from weaklib.data.files import local_folder
 
-MET = ("rows", "bad_rows_dropped", "empty_responses", "prompts_differ", "human_turns_cut")
+MET = ("rows", "bad_rows_dropped", "empty_responses", "prompts_differ", "prompts_repeated", "human_turns_cut")
 CAUSES = {KeyError: "key {} is missing", json.JSONDecodeError: "not JSON: {}", ValueError: "{}"}
 CAUSES |= {RecursionError: "nested too deeply", Exception: "not an object of this form: {}"}
 # What is read of a parquet file; other columns may hold anything, and much of it.

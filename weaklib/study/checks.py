@@ -83,24 +83,26 @@ def check_judge(profile: Profile) -> None:
 
 def _check_templates(profile: Profile, pairs: pd.DataFrame) -> None:
     """Raises RequestError where a chat template of a model that is on this machine refuses a dialogue of the data."""
-    models = profile.models
+    models, golds = profile.models, {gold.model for gold in profile.gold_models.values() if gold.format == "chat"}
     names = {*models.weak, *models.strong, models.proxy} - {None} if profile.dialogue == "chat" else set()
-    names |= {gold.model for gold in profile.gold_models.values() if gold.format == "chat"}
-    if not (folders := {name: _folder(*models.source(name)) for name in sorted(names - {*models.pretrained_here})}):
+    names = (names | {gold for gold in golds if local_folder(models.source(gold)[0])}) - {*models.pretrained_here}
+    if not (folders := {name: folder for name in sorted(names) if (folder := _folder(*models.source(name)))}):
         return
-    from transformers import AutoTokenizer  # only here: it takes seconds
+    from weaklib.training.tokens import Reader, load_tokenizer  # only here: it takes seconds
 
     roles = pairs["messages"].map(lambda messages: tuple(said["role"] for said in chat(messages)))
+    first = pairs.reset_index(drop=True)[~roles.duplicated().to_numpy()]
     for name, folder in folders.items():
-        tokenizer = folder and AutoTokenizer.from_pretrained(folder)
-        for _, pair in pairs[~roles.duplicated()].iterrows():
+        tokenizer = load_tokenizer(folder)
+        for number, pair in first.iterrows():
             try:
-                tokenizer and tokenizer.apply_chat_template(chat(pair["messages"]), add_generation_prompt=True)
+                if name in golds:
+                    tokenizer.apply_chat_template(chat(pair["messages"], pair["chosen"]))
+                else:
+                    Reader(tokenizer, {"dialogue": "chat", "max_prompt_tokens": 1}).prompts(first.loc[[number]])
             except Exception as error:  # a template raises what it likes
-                cause = " ".join(str(error).split())
-                raise RequestError(
-                    f"{name}: its chat template refuses row {pair['row']} of the data: {cause}"
-                ) from None
+                cause = f"its chat template refuses row {pair['row']} of the data: {' '.join(str(error).split())}"
+                raise RequestError(f"{name}: {cause}") from None
 
 
 def _check_pairs(profile: Profile, task) -> pd.DataFrame | None:

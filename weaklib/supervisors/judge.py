@@ -203,7 +203,8 @@ def _complete(client, settings: Judge, texts: list[str], **how) -> tuple:
         choice = completion.choices[0] if completion.choices else None
         if choice and (choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None)):
             raise Refused(f"judge.base_url {settings.base_url}: the question was refused")
-        return (choice and choice.message.content) or "", completion.usage
+        said = (choice and choice.message.content) or ""
+        return said if isinstance(said, str) else "".join(part.get("text") or "" for part in said), completion.usage
     except (openai.APIError, AttributeError, ValueError, TypeError) as error:  # but the first: no completion
         status = getattr(error, "status_code", None)
         said = " ".join(_scrubbed(str(error)).split())[:200]

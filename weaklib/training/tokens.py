@@ -53,6 +53,8 @@ class Reader:
         """Tokens of each row's prompt (``prompt``, ``messages``), one at least."""
         if self.chat:
             found = [self._of_chat(chat(messages)) for messages in prompts["messages"]]
+            if found and self._last_word(found[0]) in self.ends:
+                raise ValueError(f"{self.tokenizer.name_or_path}: its chat template does not begin a reply")
         else:
             found = [self.start + ids for ids in self._of_text(prompts["prompt"].tolist())]
         bos, longest = self.tokenizer.bos_token_id, self.limits["max_prompt_tokens"]
@@ -108,6 +110,9 @@ class Reader:
             return encode(messages, sanitize_control_tokens=True, **how)["input_ids"]
         except (NotImplementedError, ValueError):
             return encode(apart, **how)["input_ids"]
+
+    def _last_word(self, ids: list[int]) -> int | None:
+        return next((token for token in reversed(ids) if self.tokenizer.decode([token]).strip()), None)
 
     def _apart(self, text: str) -> str:
         """Control tokens written apart, for tokenizers that make them of any text that reads so."""
