@@ -228,7 +228,7 @@ def _prepare(tmp):
     bad_third_row(
         "few.jsonl", chosen="\n\nHuman: Third\n\nAssistant: Yes.", rejected="\n\nHuman: Third\n\nAssistant: No."
     )
-    bad_third_row("surrogate.jsonl", chosen="\n\nHuman: Hello {}\n\nAssistant: Good \ud83d")
+    bad_third_row("surrogate.jsonl", chosen="\n\nHuman: Hello 0\n\nAssistant: Good \ud83d")
     system = {
         "chosen": "Be kind.\n\nHuman: Hi\n\nAssistant: Yes.",
         "rejected": "Be kind.\n\nHuman: Hi\n\nAssistant: No.",

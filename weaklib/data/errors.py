@@ -31,6 +31,7 @@ def no_use_of_a_proxy():
     try:
         yield
     except Exception as error:
-        if (proxy := proxy_set()) is None or not isinstance(error, ImportError | ValueError):
+        of_it = isinstance(error, ImportError) or "proxy" in str(error) or type(error).__name__ == "InvalidURL"
+        if (proxy := proxy_set()) is None or not of_it:
             raise
         raise RequestError(f"{proxy} cannot be used: {' '.join(str(error).split())}") from None

@@ -13,7 +13,7 @@ import pyarrow.parquet
 from huggingface_hub import errors, is_offline_mode, snapshot_download
 
 from weaklib.data.conversations import completions, pair_of_row
-from weaklib.data.errors import RequestError
+from weaklib.data.errors import RequestError, no_use_of_a_proxy
 from weaklib.data.files import local_folder
 
 MET = ("rows", "bad_rows_dropped", "empty_responses", "prompts_differ", "prompts_repeated", "human_turns_cut")
@@ -117,7 +117,8 @@ def locate(name: str, parts: list[str] | None, source: str, revision: str | None
     if local and not local.is_dir():
         raise RequestError(f"task.source {source!r}: no such folder, and not a hub id")
     try:
-        folder = local or Path(snapshot_download(source, **wanted, local_files_only=not download))
+        with no_use_of_a_proxy():
+            folder = local or Path(snapshot_download(source, **wanted, local_files_only=not download))
         for split, place in places:
             matches = sorted(path for pattern in place.split(" or ") for path in folder.glob(pattern))
             if not matches:

@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, errors, is_offline_mode, try_to_load_from_cac
 from weaklib.arms import folders, running
 from weaklib.data import preference_datasets
 from weaklib.data.conversations import chat
-from weaklib.data.errors import RequestError
+from weaklib.data.errors import RequestError, no_use_of_a_proxy
 from weaklib.data.files import local_folder
 from weaklib.study.profile import Profile
 from weaklib.supervisors import judge
@@ -157,8 +157,9 @@ def _folder(model: str, revision: str | None, key: str = "model ", parts=tuple(M
     if running.planning:
         return None
     try:
-        HfApi().auth_check(model)
-        HfApi().model_info(model, revision=revision, timeout=10)
+        with no_use_of_a_proxy():
+            HfApi().auth_check(model)
+            HfApi().model_info(model, revision=revision, timeout=10)
     except (errors.HTTPError, errors.OfflineModeIsEnabled) as error:
         only = " --include '*.json' --include '*.txt' --include '*.model'" if parts == ["tokenizer"] else ""
         cause, fetch = str(error).partition("\n")[0], f"fetch it by: hf download {model} --revision {revision}{only}"
