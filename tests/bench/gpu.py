@@ -36,6 +36,7 @@ from weaklib.training import language_models as pairs
 from weaklib.training.language_models import token_logps
 from weaklib.training.losses import preference_loss
 from weaklib.training.policy import WeightedDPOTrainer
+from weaklib.training.tokens import Reader
 from weaklib.training.trainers import TextTrainer, train_and_save, trainer_settings
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -368,7 +369,7 @@ class Bench:
 
         def ours():
             model = self.network(size, dtype=torch.bfloat16).eval()
-            return lambda: responses.generate(model, self.data.tokenizer, prompts, new, temperature=1.0)
+            return lambda: responses.generate(model, Reader(self.data.tokenizer, {}), prompts, new, temperature=1.0)
 
         rows = [{"prompt_ids": ids, "chosen_ids": [0] * new, "rejected_ids": []} for ids in prompts]
         flops = work(size, rows, "text", 1)[1]

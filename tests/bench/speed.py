@@ -221,7 +221,7 @@ def sampling(data: Data, count: int, new_tokens: int) -> dict[str, Callable]:
 
     def in_buckets():
         for numbers in pairs.batches([len(i) + new_tokens for i in ids], budget):
-            responses.generate(model, tokenizer, [ids[i] for i in numbers], new_tokens, 1.0)
+            responses.generate(model, Reader(tokenizer, {}), [ids[i] for i in numbers], new_tokens, 1.0)
 
     @torch.inference_mode()
     def as_they_come():
