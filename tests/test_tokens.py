@@ -173,14 +173,36 @@ def test_pairs_that_are_equal_once_cut_are_left_out_or_refused():
         Reader(KINDS["our_own"], limits | {"on_bad_row": "error"}).pairs(frame, "chosen", "rejected")
 
 
-def test_the_template_is_followed_to_the_token():
+# How well-known families frame a dialogue, each with its own idea of a turn's end and of the space before a reply.
+TEMPLATES = {
+    "turns with an end of their own": TEMPLATE,
+    "instructions in brackets": (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+        "{% elif m.role == 'assistant' %} {{ m.content }}{{ eos_token }}{% else %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}"
+    ),
+    "the end of text ends a turn": (
+        "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.content | trim }}{{ eos_token }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+    ),
+    "a header and two line ends": (
+        "{{ bos_token }}{% for m in messages %}<|turn|>{{ m.role }}<|turn|>\n\n{{ m.content | trim }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|turn|>assistant<|turn|>\n\n{% endif %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("response", ["Hello 1 2", "  Hello there.\n\nBread \n"])
+def test_the_template_is_followed_to_the_token(template, response):
     """What our prompt and response are one after the other is what the template makes of the whole."""
-    tokenizer = KINDS["byte_level with a start with an end"]
-    pair, _ = pair_of_row({"prompt": "Hi there", "chosen": "Hello 1 2", "rejected": "No."})
+    tokenizer = byte_level(start=True, end=True)
+    tokenizer.chat_template = TEMPLATES[template]
+    pair, _ = pair_of_row({"prompt": "Hi there", "chosen": response, "rejected": "No."})
     reader = Reader(tokenizer, {"max_prompt_tokens": 99, "max_response_tokens": 99, "dialogue": "chat"})
     whole = tokenizer.apply_chat_template(chat(pair["messages"], pair["chosen"]))["input_ids"]
     ours = reader.prompts(pd.DataFrame([pair]))[0] + reader.responses([pair["chosen"]])[0]
-    assert ours == whole[: len(ours)] and tokenizer.decode(whole[len(ours) :]) == "\n"
+    assert ours == whole[: len(ours)] and tokenizer.decode(whole[len(ours) :]).strip() == ""
     assert json.loads(pair["messages"]) == [{"role": "user", "content": "Hi there"}]
 
 

@@ -163,7 +163,7 @@ class _Server:
         settings, before = self.settings, self.record(question)
         shown = {name: getattr(question, name).strip() for name in ("prompt", "first", "second")}
         texts = [question.examples + self.form.substitute(shown)]
-        texts += [before["reply"], _AGAIN] if before["requests"] else []
+        texts += [before["reply"], _AGAIN] if before["reply"] else []
         how = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "seed": question.repeat}
         if settings.structured:
             schema = {"name": settings.form, "strict": True, "schema": REPLIES[settings.form].model_json_schema()}

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from transformers import AutoTokenizer
 
-from weaklib.data.conversations import chat
+from weaklib.data.conversations import as_message, chat
 from weaklib.data.files import save_json
 
+SHORT = as_message("asked"), "answered"  # a prompt and a reply, to see what a template does
 load_tokenizer = AutoTokenizer.from_pretrained
 
 
@@ -31,10 +32,17 @@ class Reader:
         eos = self.tokenizer.eos_token_id
         if not self.chat:
             return [eos]
-        said = [{"role": "user", "content": "asked"}, {"role": "assistant", "content": "answered"}]
-        after = self.tokenizer.apply_chat_template(said, tokenize=False).rpartition("answered")[2]
+        after = self.tokenizer.apply_chat_template(chat(*SHORT), tokenize=False).rpartition("answered")[2]
         ids = self.tokenizer(after, add_special_tokens=False)["input_ids"]
         return list(dict.fromkeys([next((token for token in ids if token in self.control.values()), eos), eos]))
+
+    @cached_property
+    def space(self) -> str:
+        """What the template puts between what begins a reply and the reply."""
+        begun = self.tokenizer.apply_chat_template(chat(SHORT[0]), tokenize=False, add_generation_prompt=True)
+        whole = self.tokenizer.apply_chat_template(chat(*SHORT), tokenize=False)
+        between = whole.removeprefix(begun).partition("answered")[0]
+        return between if between.isspace() else ""
 
     @cached_property
     def start(self) -> list[int]:
@@ -70,7 +78,7 @@ class Reader:
     def responses(self, responses: list[str]) -> list[list[int]]:
         """Tokens of each response with its end."""
         if self.chat:
-            responses = [response.strip() for response in responses]  # the template has set the space before it
+            responses = [self.space + response.strip() for response in responses]
         whole, longest = [ids + self.ends[:1] for ids in self._of_text(responses)], self.limits["max_response_tokens"]
         self.cuts["responses_cut"] += sum(len(ids) > longest for ids in whole)
         return [ids[:longest] for ids in whole]
