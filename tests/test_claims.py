@@ -271,3 +271,7 @@ def test_a_reported_difference_is_that_of_the_reported_numbers(claim):
     assert claim.reported == pytest.approx(float(one) - float(other))
     expected = "near" if abs(claim.reported) < 1 else "above" if claim.reported > 0 else "below"
     assert claim.direction == expected
+
+
+def test_a_missing_estimate_decides_nothing():
+    assert verdict("above", float("nan"), float("nan")) == "not run"

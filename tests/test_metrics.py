@@ -17,6 +17,7 @@ from weaklib.evaluation.metrics import (
     rank_agreement,
     reliability_curve,
     wins,
+    without_silent_rewards,
 )
 
 
@@ -60,7 +61,12 @@ def test_gra():
 
 def test_rewards_that_say_nothing_give_no_estimate():
     """Not one half, and not 0 with an interval of no width."""
-    silent = results(human=[[1.0] * 3] * 2, cw=[[1.0] * 3] * 2).assign(gold_reward=np.nan, sft_gold_reward=np.nan)
+    same = results(human=[[1.0] * 3] * 2, cw=[[1.0] * 3] * 2).assign(gold="mine")
+    known = results(human=[[1.0, 1.0, 2.0]] * 2).assign(gold="truth")
+    silent, reasons = without_silent_rewards(pd.concat([same, known], ignore_index=True))
+    assert reasons == ["Missing: mine gives all 24 responses the same reward."]
+    assert silent[silent["gold"] == "truth"].equals(pd.concat([same, known], ignore_index=True)[-6:])
+    silent = silent[silent["gold"] == "mine"]
     for metric in ("gra", "gain", "gra_at_equal_length"):
         row = mean_of(silent, ["arm"], metric).iloc[0]
         assert row[["estimate", "ci_low", "ci_high"]].isna().all() and (row["n_seeds"], row["n_prompts"]) == (2, 3)

@@ -39,7 +39,10 @@ def _setting(text: str) -> tuple:
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise RequestError(f"--set {text}: KEY=VALUE is needed")
-    literal = value not in ("null", "~") if PATH.fullmatch(key) else key.startswith("models.") and Path(value).exists()
+    if PATH.fullmatch(key):
+        literal = value not in ("null", "~") and not value[:1] == value[-1:] == '"'  # as the ledger's commands write it
+    else:
+        literal = key.startswith("models.") and bool(value) and os.path.exists(value)
     return key, value if literal else parse_value(value)
 
 

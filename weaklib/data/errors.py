@@ -1,8 +1,8 @@
 """What can be wrong with what the user asked for or gave; each message is one line that names the culprit."""
 
-import os
 import re
 from contextlib import contextmanager
+from urllib.request import getproxies
 
 
 class RequestError(Exception):
@@ -18,11 +18,8 @@ class StudyFailed(Exception):
 
 def proxy_set() -> str | None:
     """The proxy that the environment names, without a user's name and password."""
-    named = (
-        (name, os.environ.get(name))
-        for name in ("ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
-    )
-    return next((f"the proxy {name}={re.sub('//.*@', '//', value)}" for name, value in named if value), None)
+    named = ((kind, url) for kind, url in getproxies().items() if kind != "no")
+    return next((f"the proxy {kind.upper()}_PROXY={re.sub('//.*@', '//', url)}" for kind, url in named), None)
 
 
 @contextmanager

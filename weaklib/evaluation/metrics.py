@@ -17,6 +17,17 @@ def wins(reward, reference) -> np.ndarray:
     return (np.sign(np.subtract(reward, reference)) + 1) / 2
 
 
+def without_silent_rewards(results: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """``results`` without the rewards of a ``gold`` that gives all responses the same: no win, gain or tie can be read
+    from it, and one half with an interval of no width would look like knowledge. And a sentence for each such gold."""
+    rewards, reasons = ["gold_reward", "sft_gold_reward"], []
+    for gold, rows in results.groupby("gold"):
+        if len(np.unique(rows[rewards])) == 1:
+            results = results.assign(**{name: results[name].mask(results["gold"] == gold) for name in rewards})
+            reasons.append(f"Missing: {gold} gives all {2 * len(rows)} responses the same reward.")
+    return results, reasons
+
+
 def mean_of(results: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFrame:
     """The mean of a metric over seeds and test prompts, a row for each group of ``by``, the columns of a setting.
     ``gra``: gold reward accuracy ([B]), the share of prompts where the policy's response beats its SFT start's;

@@ -3,7 +3,7 @@
 import json
 import shlex
 from contextlib import suppress
-from math import inf
+from math import inf, isnan
 from pathlib import Path
 from typing import Literal
 
@@ -89,6 +89,8 @@ def load_claims(path: Path = NOTEBOOKS / "claims.yaml") -> list[Claim]:
 
 def verdict(direction: str, low: float, high: float, margin: float = 0.0) -> str:
     """Whether all of the interval from ``low`` to ``high`` is where the claim says (``holds``), or none (``fails``)."""
+    if isnan(low):
+        return "not run"  # the estimate is missing
     where = {"above": (0.0, inf), "below": (-inf, 0.0), "near": (-margin, margin), "not below": (-margin, inf)}
     least, most = where[direction]
     if least < low and high < most:

@@ -6,16 +6,18 @@ import os
 import sys
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from weaklib.arms import folders, graph, running
 from weaklib.arms.stage import Stage
 from weaklib.data.errors import RequestError
+from weaklib.evaluation import metrics
 from weaklib.figures.draw import use_style
 from weaklib.study import checks, parameters
 from weaklib.study.outputs import Outputs
 from weaklib.study.profile import Profile
+
+UNSEEN = ("messages", "token_ids", "ended")  # of responses, what no figure needs
 
 
 class Run(NamedTuple):
@@ -131,14 +133,13 @@ class Study(Outputs):
         start = self.tables([({}, run.sft_rewards) for run in runs], "rewards").add_prefix("sft_")
         both = self.tables([(run.setting, run.rewards) for run in runs], "rewards").join(start)
         assert both["prompt"].equals(both.pop("sft_prompt"))
-        rewards = ["gold_reward", "sft_gold_reward"]
-        for gold, rows in both.groupby("gold"):
-            if rows[rewards].stack().nunique() == 1:  # no win, no gain and no tie can be read from it
-                both.loc[rows.index, rewards] = np.nan
-                self.missing.append(f"Missing: {gold} gives all {2 * len(rows)} responses the same reward.")
-                print(self.missing[-1])
+        both, silent = metrics.without_silent_rewards(both)
+        self.missing += silent
+        self.say(silent)
         words = {f"{of}words": both[f"{of}response"].str.split().str.len() for of in ("", "sft_")}
-        return both.assign(**words).drop(columns=["ended", "token_ids", "sft_ended", "sft_token_ids", "sft_response"])
+        return both.assign(**words).drop(
+            columns=[f"{of}{name}" for of in ("", "sft_") for name in UNSEEN] + ["sft_response"]
+        )
 
     def kl(self, runs: list[Run]) -> pd.DataFrame:
         """How far each policy has gone from its start: ``log_ratio``, log π(y|x)/π_sft(y|x) in nats, of the policy's
