@@ -21,8 +21,8 @@ def run(out: Path, *, base: Path, labels: Path, training: dict, limits: dict, se
     model.score.float()  # learns in full beside adapters
     model = (get_peft_model(model, lora) if lora else model).to(device)
     rows, _ = reader.pairs(pd.read_parquet(labels / "labels.parquet"), "chosen", "rejected")
-    more = {"batch_tokens": training["batch_tokens"]}
-    train_and_save(out, BradleyTerryTrainer, model, config, rows, reader.tokenizer, **more)
+    batches = training["batch_tokens"]
+    train_and_save(out, BradleyTerryTrainer, model, config, rows, reader.tokenizer, batch_tokens=batches)
     reader.save_cuts(out)
 
 

@@ -21,7 +21,7 @@ def run(out: Path, *, task: Path, by: str, part: str, split=None, weak=None, con
         return
     pairs = pairs_of(task, part, split)
     said = LABELLERS[by](pairs, **needed)
-    if said.dtype != bool and by in ANNOTATORS:  # two responses that are equal once cut have no label
+    if by in ANNOTATORS:  # two responses that are equal once cut have no label
         pairs, said = pairs[~np.isnan(said)].reset_index(drop=True), said[~np.isnan(said)]
     prefers_a, margin = (said, np.full(len(said), np.nan)) if said.dtype == bool else (said > 0, np.abs(said))
     most_confident = np.argsort(-margin, kind="stable")[: round(confidently_wrong * len(pairs))]

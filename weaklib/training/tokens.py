@@ -23,8 +23,7 @@ class Reader:
         self.tokenizer, self.limits, self.chat = tokenizer, limits, limits.get("dialogue") == "chat"
         self.cuts = {"prompts_cut": 0, "responses_cut": 0, "equal_after_cut": 0}
         if self.chat and self.tokenizer.chat_template is None:
-            name = tokenizer.name_or_path
-            raise ValueError(f"{name}: dialogue chat was asked for, its tokenizer has no chat template")
+            raise ValueError(f"{tokenizer.name_or_path}: dialogue chat was asked for, it has no chat template")
 
     @cached_property
     def ends(self) -> list[int]:
@@ -61,7 +60,8 @@ class Reader:
         """Tokens of each row's prompt (``prompt``, ``messages``), one at least."""
         if self.chat:
             found = [self._of_chat(chat(messages)) for messages in prompts["messages"]]
-            if found and self._last_word(found[0]) in self.ends:
+            words = (token for ids in found[:1] for token in reversed(ids) if self.tokenizer.decode([token]).strip())
+            if next(words, None) in self.ends:
                 raise ValueError(f"{self.tokenizer.name_or_path}: its chat template does not begin a reply")
         else:
             found = [self.start + ids for ids in self._of_text(prompts["prompt"].tolist())]
@@ -118,9 +118,6 @@ class Reader:
             return encode(messages, sanitize_control_tokens=True, **how)["input_ids"]
         except (NotImplementedError, ValueError):
             return encode(apart, **how)["input_ids"]
-
-    def _last_word(self, ids: list[int]) -> int | None:
-        return next((token for token in reversed(ids) if self.tokenizer.decode([token]).strip()), None)
 
     def _apart(self, text: str) -> str:
         """Control tokens written apart, for tokenizers that make them of any text that reads so."""
