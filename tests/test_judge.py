@@ -63,7 +63,9 @@ class Handler(BaseHTTPRequestHandler):
             "choices": [message],
             "usage": usage,
         }
-        content = json.dumps(completion if status == 200 else {"error": {"message": reply}}).encode()
+        content = json.dumps(
+            completion if status == 200 else {"error": {"message": reply} if isinstance(reply, str) else reply}
+        ).encode()
         try:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -121,6 +123,8 @@ def questions(count) -> list[Question]:
         ("pairwise", '<think>It is {"better": "1"}', None),
         ("pairwise", 'Either {"better": "1"} or {"better": "2"}', None),
         ("pairwise", "{" * 200_000, None),
+        ("pairwise", '{"result": {"better": "2"}}', "second"),
+        ("pairwise", '{"options": [{"better": "2"}], "better": "1"}', "first"),
         ("pairwise", '["1"]', None),
         ("pairwise", "", None),
         ("rating", '{"rating_1": 7, "rating_2": 3}', "first"),
@@ -340,6 +344,14 @@ def test_a_limit_of_another_name(serve, tmp_path):
     records = ask(settings(server.url, concurrency=1), questions(5), tmp_path)
     assert [record["verdict"] for record in records] == ["first"] * 5 and len(server.asked) == 6
     assert "max_tokens" not in server.asked[-1]
+
+
+def test_a_setting_that_the_server_does_not_take_stops_at_once(serve, tmp_path):
+    """It is no matter of one question."""
+    server = serve(lambda *_: (400, {"message": "temperature must be 1", "param": "temperature"}))
+    with pytest.raises(JudgeFailed, match="status 400: .*temperature must be 1.*; 0 of 20 questions"):
+        ask(settings(server.url, concurrency=1), questions(20), tmp_path)
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(("key", "stored"), [("1", READABLE), ("better-secret", '{"better": "1", "by": "…"}')])

@@ -117,7 +117,7 @@ def pairs(draw):
 @pytest.mark.parametrize("dialogue", ["plain", "chat"])
 @pytest.mark.parametrize("kind", KINDS)
 @settings(
-    max_examples=1000 if SLOW else 25,
+    max_examples=300 if SLOW else 25,
     deadline=None,
     database=None,
     derandomize=not SLOW,

@@ -179,7 +179,7 @@ class _Server:
         try:
             reply, used = _complete(self.client, settings, texts, **how)
             read, written = (getattr(used, f"{what}_tokens", None) for what in ("prompt", "completion"))
-            read, written = (most[0] if read is None else read), (most[1] if written is None else written)
+            read, written = (n if isinstance(n, int) else at_most for n, at_most in zip((read, written), most))
             entry |= {"reply": _scrubbed(reply), "input_tokens": read, "output_tokens": written}
             if entry["reply"] != reply:  # judged as it was received
                 entry["verdict"] = verdict_of(settings.form, reply)
@@ -222,7 +222,8 @@ def _complete(client, settings: Judge, texts: list[str], **how) -> tuple:
             said = f"no model {settings.model!r} there, or no chat completions (status 404)"
         else:
             said = f"status {status}: {said}" if status else f"not a chat completion: {said}"
-        kind = Refused if status in (400, 413, 422) else RequestError
+        of_one = status in (400, 413, 422) and getattr(error, "param", None) not in how  # not of a setting
+        kind = Refused if of_one else RequestError
         raise kind(f"judge.base_url {settings.base_url}: {said}") from None
 
 

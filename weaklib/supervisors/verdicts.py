@@ -1,7 +1,6 @@
 """The forms of a judge's questions, and what its replies say."""
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,14 +33,14 @@ def verdict_of(form: str, reply: str) -> str | None:
     in a thought before it, says nothing. None if there is no such object, or two that differ."""
     kind, leads = REPLIES[form], set()
     answer = reply.rpartition("</think>")[2].partition("<think>")[0]
-    while (answer := answer[answer.find("{") :]).startswith("{"):
+    at = answer.find("{")
+    while at >= 0:
         try:
-            content, end = json.JSONDecoder().raw_decode(answer)
-        except (ValueError, RecursionError):
-            content, end = {}, 1
-        with suppress(pydantic.ValidationError):
+            content, end = json.JSONDecoder().raw_decode(answer, at)
             said = kind.model_validate({name: content[name] for name in kind.model_fields if name in content})
             lead = {"1": 1, "2": -1, "tie": 0}[said.better] if form == "pairwise" else said.rating_1 - said.rating_2
             leads.add("first" if lead > 0 else "second" if lead < 0 else "tie")
-        answer = answer[end:]
+        except (ValueError, RecursionError):  # what is no such object may hold one
+            end = at + 1
+        at = answer.find("{", end)
     return leads.pop() if len(leads) == 1 else None
