@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from weaklib.data.conversations import chat, pair_of_row
@@ -66,6 +66,25 @@ def sentencepiece_like(**ends):
     return fast(tokenizer, **ends)
 
 
+def word_pieces(**ends):
+    """Lower-case, without spaces: decoding does not give the text back."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    special = [BOS, EOS, "<pad>", "<unk>"]
+    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
+    return fast(tokenizer, **ends)
+
+
+def with_byte_fallback(**ends):
+    """A space before each text, by the normalizer, and bytes for what is no piece."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    special = [BOS, EOS, "<pad>", "<unk>", *bytes_]
+    tokenizer.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=500, special_tokens=special))
+    return fast(tokenizer, **ends)
+
+
 def our_own(**_):
     made = train_tokenizer(TEXTS, 400)
     made.add_special_tokens({"additional_special_tokens": ["<|turn|>", TURN_END]})
@@ -75,7 +94,7 @@ def our_own(**_):
 
 KINDS = {
     f"{kind.__name__}{' with a start' * start}{' with an end' * end}": kind(start=start, end=end)
-    for kind in (byte_level, plain_bpe, sentencepiece_like, our_own)
+    for kind in (byte_level, plain_bpe, sentencepiece_like, word_pieces, with_byte_fallback, our_own)
     for start in (False, True)
     for end in (False, True)
     if kind is not our_own or not (start or end)
