@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
 from weaklib.data.conversations import chat, pair_of_row
 from weaklib.training.base import train_tokenizer
@@ -79,6 +79,7 @@ def with_byte_fallback(**ends):
     """A space before each text, by the normalizer, and bytes for what is no piece."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # no piece goes on over a space
     bytes_ = [f"<0x{number:02X}>" for number in range(256)]
     special = [BOS, EOS, "<pad>", "<unk>", *bytes_]
     tokenizer.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=500, special_tokens=special))
@@ -211,24 +212,52 @@ TEMPLATES = {
 }
 
 
+THINKING = TEMPLATE.replace(
+    "{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}"
+)
+TEMPLATES |= {
+    "no beginning of a reply of its own": TEMPLATE.partition("{% if add_generation_prompt")[0],
+    "an empty thought before each reply": THINKING,
+    "a line end before the turn's": TEMPLATE.replace("<|end|>", "\n<|end|>"),
+}
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if "with" not in kind.replace("with_", "") and kind != "our_own"]
+)
 @pytest.mark.parametrize("response", ["Hello 1 2", "  Hello there.\n\nBread \n"])
-def test_the_template_is_followed_to_the_token(template, response):
+def test_the_template_is_followed_to_the_token(template, kind, response):
     """What our prompt and response are one after the other is what the template makes of the whole."""
-    tokenizer = byte_level(start=True, end=True)
+    tokenizer = globals()[kind](start=True, end=True)
     tokenizer.chat_template = TEMPLATES[template]
     pair, _ = pair_of_row({"prompt": "Hi there", "chosen": response, "rejected": "No."})
     reader = Reader(tokenizer, {"max_prompt_tokens": 99, "max_response_tokens": 99, "dialogue": "chat"})
     whole = tokenizer.apply_chat_template(chat(pair["messages"], pair["chosen"]))["input_ids"]
     ours = reader.prompts(pd.DataFrame([pair]))[0] + reader.responses([pair["chosen"]])[0]
-    assert ours == whole[: len(ours)] and tokenizer.decode(whole[len(ours) :]).strip() == ""
+    assert ours == whole[: len(ours)] and not {*whole[len(ours) :]} & {*reader.ends}
     assert json.loads(pair["messages"]) == [{"role": "user", "content": "Hi there"}]
 
 
-def test_a_template_that_begins_no_reply_is_refused():
+def test_a_reply_begins_no_text():
+    """A tokenizer that puts a space before each text puts none before a reply, in HH-RLHF's form either."""
+    reader = Reader(with_byte_fallback(), {"max_prompt_tokens": 99, "max_response_tokens": 99})
+    ids = reader.responses([" Hello there."])[0][:-1]
+    assert "".join(reader.tokenizer.convert_ids_to_tokens(ids)) == "▁Hello▁there."
+
+
+def test_a_turns_end_may_be_any_added_token():
     tokenizer = byte_level()
-    tokenizer.chat_template = TEMPLATE.partition("{% if add_generation_prompt")[0]
-    pair, _ = pair_of_row({"prompt": "Hi there", "chosen": "Hello", "rejected": "No."})
+    tokenizer.add_tokens([AddedToken("<|eot|>", special=False)])
+    tokenizer.chat_template = TEMPLATE.replace("<|end|>", "<|eot|>")
     reader = Reader(tokenizer, {"max_prompt_tokens": 99, "max_response_tokens": 99, "dialogue": "chat"})
-    with pytest.raises(ValueError, match="its chat template does not begin a reply"):
-        reader.prompts(pd.DataFrame([pair]))
+    end = tokenizer.convert_tokens_to_ids("<|eot|>")
+    pair, _ = pair_of_row({"prompt": "Say <|eot|>", "chosen": "A <|eot|> B", "rejected": "No."})
+    assert reader.ends[0] == end and reader.prompts(pd.DataFrame([pair]))[0].count(end) == 1  # the user's turn
+    assert reader.responses([pair["chosen"]])[0].count(end) == 1
+
+
+def test_a_control_token_of_blanks_is_written_as_it_is():
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["  "]})
+    assert Reader(tokenizer, {"max_response_tokens": 99}).responses(["two  blanks"])

@@ -1,6 +1,7 @@
 """How a model reads a dialogue: the tokens of prompts and responses, alike in training, scoring and sampling."""
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,22 +27,32 @@ class Reader:
             raise ValueError(f"{tokenizer.name_or_path}: dialogue chat was asked for, it has no chat template")
 
     @cached_property
-    def ends(self) -> list[int]:
-        """What ends a response, as the template ends a turn; sampling stops there and, if it is another, at eos."""
-        eos = self.tokenizer.eos_token_id
+    def turn(self) -> tuple[str, str, str, str]:
+        """What stands around a reply: what begins one; what the template adds when the reply is there (an empty thought),
+        which we put into the prompt; a space; and what follows the reply."""
         if not self.chat:
-            return [eos]
-        after = self.tokenizer.apply_chat_template(chat(*SHORT), tokenize=False).rpartition("answered")[2]
-        ids = self.tokenizer(after, add_special_tokens=False)["input_ids"]
-        return list(dict.fromkeys([next((token for token in ids if token in self.control.values()), eos), eos]))
+            return ":", "", "", ""
+        known = self.tokenizer
+        begun = known.apply_chat_template(chat(SHORT[0]), tokenize=False, add_generation_prompt=True)
+        whole, _, after = known.apply_chat_template(chat(*SHORT), tokenize=False).rpartition("answered")
+        if not whole:
+            raise ValueError(f"{known.name_or_path}: its chat template does not give a reply as it is")
+        between = whole[len(begun) :] if whole.startswith(begun) else ""
+        added = between.rstrip(" ")
+        return begun, added, between[len(added) :], after
 
     @cached_property
-    def space(self) -> str:
-        """What the template puts between what begins a reply and the reply."""
-        begun = self.tokenizer.apply_chat_template(chat(SHORT[0]), tokenize=False, add_generation_prompt=True)
-        whole = self.tokenizer.apply_chat_template(chat(*SHORT), tokenize=False)
-        between = whole.removeprefix(begun).partition("answered")[0]
-        return between if between.isspace() else ""
+    def closing(self) -> list[int]:
+        """The tokens after a response: its end, as the template ends a turn, and a blank before that."""
+        *before, after = self.turn
+        ids, names = self._after("".join(before) + "answered", [after])[0], self.tokenizer.convert_ids_to_tokens
+        end = next((i for i, token in enumerate(names(ids)) if token in self.control and token in after), None)
+        return [self.tokenizer.eos_token_id] if end is None else ids[: end + 1]
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """What ends a response; sampling stops there and, if it is another, at eos."""
+        return list(dict.fromkeys([self.closing[-1], self.tokenizer.eos_token_id]))
 
     @cached_property
     def start(self) -> list[int]:
@@ -51,18 +62,22 @@ class Reader:
 
     @cached_property
     def control(self) -> dict[str, int]:
-        """Tokens that no text is made of, with their numbers."""
-        known = self.tokenizer
-        added = {token.content: number for number, token in known.added_tokens_decoder.items() if token.special}
+        """Tokens that no text is made of, with their numbers: special ones, and what else the chat template writes."""
+        known, written = self.tokenizer, ""
+        if self.chat:
+            written = known.apply_chat_template(chat(*SHORT), tokenize=False)
+        added = {
+            token.content: number
+            for number, token in known.added_tokens_decoder.items()
+            if token.special or (token.content.strip() and token.content in written)
+        }
         return dict(zip(known.all_special_tokens, known.all_special_ids)) | added
 
     def prompts(self, prompts: pd.DataFrame) -> list[list[int]]:
         """Tokens of each row's prompt (``prompt``, ``messages``), one at least."""
         if self.chat:
-            found = [self._of_chat(chat(messages)) for messages in prompts["messages"]]
-            words = (token for ids in found[:1] for token in reversed(ids) if self.tokenizer.decode([token]).strip())
-            if next(words, None) in self.ends:
-                raise ValueError(f"{self.tokenizer.name_or_path}: its chat template does not begin a reply")
+            [added] = self._after(self.turn[0], self.turn[1:2])
+            found = [self._of_chat(chat(messages)) + added for messages in prompts["messages"]]
         else:
             found = [self.start + ids for ids in self._of_text(prompts["prompt"].tolist())]
         bos, longest = self.tokenizer.bos_token_id, self.limits["max_prompt_tokens"]
@@ -78,8 +93,12 @@ class Reader:
     def responses(self, responses: list[str]) -> list[list[int]]:
         """Tokens of each response with its end."""
         if self.chat:
-            responses = [self.space + response.strip() for response in responses]
-        whole, longest = [ids + self.ends[:1] for ids in self._of_text(responses)], self.limits["max_response_tokens"]
+            responses = [self.turn[2] + response.strip() for response in responses]
+        placed, longest = self._after("".join(self.turn[:2]), responses), self.limits["max_response_tokens"]
+        for i, own in enumerate(self._of_text(responses)):
+            if any(token in responses[i] for token in self.control):
+                placed[i] = own
+        whole = [ids + self.closing for ids in placed]
         self.cuts["responses_cut"] += sum(len(ids) > longest for ids in whole)
         return [ids[:longest] for ids in whole]
 
@@ -99,6 +118,14 @@ class Reader:
 
     def save_cuts(self, out: Path) -> None:
         save_json(self.cuts, out / "cuts.json")
+
+    def _after(self, before: str, texts: Sequence[str]) -> list[list[int]]:
+        """Texts where they stand: a tokenizer that begins a text with a space of its own begins none within one."""
+        before = before[max(0, *(before.rfind(token) for token in self.control)) :]
+        encode = partial(self.tokenizer, add_special_tokens=False)
+        first, *whole = encode([before, *(before + text for text in texts)])["input_ids"]
+        same = [ids[: len(first)] == first for ids in whole]
+        return [ids[len(first) :] if fits else encode(text)["input_ids"] for ids, fits, text in zip(whole, same, texts)]
 
     def _of_text(self, texts: list[str]) -> list[list[int]]:
         """What looks like a control token in a text is text."""
@@ -121,6 +148,6 @@ class Reader:
 
     def _apart(self, text: str) -> str:
         """Control tokens written apart, for tokenizers that make them of any text that reads so."""
-        while found := next((token for token in self.control if token in text and len(token) > 1), None):
-            text = text.replace(found, f"{found[0]} {found[1:]}")
+        for token in self.control:
+            text = text.replace(token, f"{token[0]} {token[1:]}") if len(token.strip()) > 1 else text
         return text
