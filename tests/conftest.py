@@ -53,7 +53,12 @@ def float64(monkeypatch):
 
     load = PreTrainedModel.from_pretrained.__func__
     monkeypatch.setattr(BackwardCFunction, "apply", exact_backward)
-    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(lambda *a, **k: load(*a, **k).double()))
+
+    def in_double(*args, **settings):
+        loaded = load(*args, **settings)
+        return (loaded[0].double(), *loaded[1:]) if isinstance(loaded, tuple) else loaded.double()
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(in_double))
     torch.set_default_dtype(torch.float64)
     try:
         with Exact():

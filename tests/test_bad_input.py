@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import transformers
 
 from weaklib.arms.folders import PARAMS
 from weaklib.training.base import train_tokenizer
@@ -259,10 +260,11 @@ def _prepare(tmp):
 
     for name, architecture in (("head", "OPTForSequenceClassification"), ("no_head", "OPTForCausalLM")):
         (tmp / name).mkdir()
-        config = {"architectures": [architecture], "id2label": {"0": "LABEL_0"}}
-        (tmp / name / "config.json").write_text(json.dumps(config))
-        for file in ("model.safetensors", "tokenizer.json"):
-            (tmp / name / file).write_text("{}")
+        size = {"hidden_size": 8, "word_embed_proj_dim": 8, "ffn_dim": 8, "num_hidden_layers": 1}
+        size |= {"num_attention_heads": 1, "max_position_embeddings": 16, "num_labels": 1, "vocab_size": 300}
+        kind = getattr(transformers, architecture)
+        kind(transformers.AutoConfig.for_model("opt", **size)).save_pretrained(tmp / name)
+        train_tokenizer(["Human: Hello"] * 3, 300).save_pretrained(tmp / name)
 
     tokenizer = train_tokenizer(["Human: Hello"] * 3, 300)
     tokenizer.chat_template = (
@@ -271,7 +273,7 @@ def _prepare(tmp):
     )
     tokenizer.save_pretrained(tmp / "refuses")
     for file in ("config.json", "model.safetensors"):
-        shutil.copy(tmp / "head" / file, tmp / "refuses")
+        shutil.copy(tmp / "no_head" / file, tmp / "refuses")
 
 
 def _ask(tmp, request):

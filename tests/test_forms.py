@@ -264,16 +264,11 @@ def model(tmp_path_factory):
     return folder
 
 
-def test_the_study_does_not_know_the_form_of_its_file(tmp_path, model):
-    reference = csvs("HH-RLHF", "jsonl", "chat", tmp_path / "one", model)
-    assert len(reference) >= 3
-    assert csvs("messages beside objects", "parquet", "chat", tmp_path / "other", model) == reference
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("dialogue", ["plain", "chat"])
 def test_the_study_knows_none_of_the_forms(tmp_path, model, dialogue):
     reference = csvs("messages", "parquet", dialogue, tmp_path / "reference", model)
+    assert len(reference) >= 3
     for number, form in enumerate(FORMS):
         assert csvs(form, "jsonl", dialogue, tmp_path / f"{number}", model) == reference, form
 
@@ -305,3 +300,49 @@ def test_a_transcript_of_another_systems_line_ends():
     text = "\r\n\r\nHuman: Hi\r\n\r\nAssistant: {}"
     found, _ = pair(chosen=text.format("Yes."), rejected=text.format("No."))
     assert found["prompt"] == "\n\nHuman: Hi\n\nAssistant:" and found["rejected"] == " No."
+
+
+QUOTED = "What does this mean?\n\nHuman: keep out"
+
+
+@pytest.mark.parametrize(
+    ("row", "turns", "chosen"),
+    [
+        # the prompt column beside whole chats, however it is written; and beside replies that have roles
+        ({"prompt": QUOTED, "chosen": [user(QUOTED), assistant("Yes")]}, [QUOTED], " Yes"),
+        ({"prompt": QUOTED, "chosen": [assistant("Yes")]}, [QUOTED], " Yes"),
+        ({"prompt": "A\r\nB", "chosen": [user("A\nB"), assistant("Yes")]}, ["A\nB"], " Yes"),
+        ({"prompt": "\ufeffA B", "chosen": [user("A B"), assistant("Yes")]}, ["A B"], " Yes"),
+        ({"prompt": "e\u0301", "chosen": [user("\u00e9"), assistant("Yes")]}, ["\u00e9"], " Yes"),
+        ({"prompt": "C", "chosen": [user("A"), assistant("B"), user("C"), assistant("Yes")]}, ["A", "B", "C"], " Yes"),
+        # they overlap in the last question alone
+        ({"prompt": [user("A"), assistant("B"), user("C")], "chosen": [user("C"), assistant("Yes")]}, ["A", "B", "C"], " Yes"),
+        ({"prompt": [{"role": "system", "content": "S"}, user("C")], "chosen": [user("C"), assistant("Yes")]}, ["S", "C"], " Yes"),
+        # messages that are the chosen chat
+        ({"messages": [user("Hi"), assistant("Yes")], "chosen": "Yes"}, ["Hi"], "Yes"),
+        ({"messages": [user("Hi"), assistant("Yes")], "chosen": assistant("Yes")}, ["Hi"], " Yes"),
+        # a reply that the prompt begins
+        ({"prompt": [user("Hi"), assistant("Sure,")], "chosen": [assistant("here.")]}, ["Hi"], " Sure, here."),
+        ({"prompt": [user("Hi"), assistant("Sure,")], "chosen": " here."}, ["Hi"], " Sure, here."),
+    ],
+)  # fmt: skip
+def test_nothing_is_lost_or_doubled(row, turns, chosen):
+    rejected = json.loads(json.dumps(row["chosen"]).replace("Yes", "No").replace("here", "gone"))
+    pair, _ = pair_of_row(row | {"rejected": rejected})
+    assert [message["content"] for message in json.loads(pair["messages"])] == turns
+    assert (pair["chosen"].strip(), pair["chosen"] == pair["rejected"]) == (chosen.strip(), False)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "X", "chosen": [user("Y"), assistant("Yes")], "rejected": [user("Y"), assistant("No")]}, "go on from"),
+        ({"prompt": "X", "chosen": [assistant("") | {"tool_calls": [{}]}], "rejected": "No"}, "calls tools"),
+        ({"prompt": "X", "chosen": "Yes", "rejected": "No", "system": "Be brief."}, "column system is not read"),
+        ({"prompt": "", "chosen": "Yes", "rejected": "No"}, "there is no prompt"),
+        ({"prompt": "X", "chosen": {"role": ["user"], "content": ["Y"]}, "rejected": "No"}, "unknown role"),
+    ],
+)  # fmt: skip
+def test_what_would_be_lost_makes_a_bad_row(row, said):
+    with pytest.raises(ValueError, match=said):
+        pair_of_row(row)

@@ -52,7 +52,7 @@ def test_a_module_is_read_in_one_sitting(path):
 
 def test_the_library_is_thin():
     texts = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*") if path.suffix not in ("", ".pyc")]
-    assert sum(len(text.splitlines()) for text in texts) <= 5000
+    assert sum(len(text.splitlines()) for text in texts) <= 5200
 
 
 def test_the_library_does_not_know_its_notebooks():

@@ -20,6 +20,7 @@ from weaklib.data.errors import RequestError
 from weaklib.evaluation.judging import judge_reliability, win_rates
 from weaklib.study.parameters import load_profile
 from weaklib.supervisors import judge
+from weaklib.supervisors.completions import KEY
 from weaklib.supervisors.judge import Judge, JudgeFailed, Question, probe, simulate
 from weaklib.supervisors.verdicts import form_text, verdict_of
 
@@ -121,6 +122,9 @@ def questions(count) -> list[Question]:
         ("pairwise", '<think>\n{"better": "1"}? No.\n</think>\n\n{"better": "2"}', "second"),
         ("pairwise", '{"better": "1"}? No.</think>{"better": "2"}', "second"),
         ("pairwise", '<think>It is {"better": "1"}', None),
+        ("pairwise", '<thinking>{"better": "1"}? But', None),
+        ("pairwise", '[THINK]{"better": "1"}?[/THINK]{"better": "2"}', "second"),
+        ("pairwise", '{"better": "1", "better": "2"}', None),
         ("pairwise", 'Either {"better": "1"} or {"better": "2"}', None),
         ("pairwise", "{" * 200_000, None),
         ("pairwise", '{"result": {"better": "2"}}', "second"),
@@ -267,9 +271,9 @@ def test_the_budget_of_money_holds(serve, tmp_path):
     ],
 )
 def test_the_probe_names_what_is_wrong_and_never_the_key(serve, monkeypatch, status, key, words):
-    monkeypatch.delenv(judge.KEY, raising=False)
+    monkeypatch.delenv(KEY, raising=False)
     if key:
-        monkeypatch.setenv(judge.KEY, key)
+        monkeypatch.setenv(KEY, key)
     server = serve(lambda number, body, headers: (status, f"no, {headers['Authorization']}, no"))
     with pytest.raises(RequestError) as caught:
         probe(settings(server.url))
@@ -287,11 +291,41 @@ def test_a_server_that_does_not_serve_is_one_line_and_exit_2_before_any_work(ser
         [*command, "--set", f"judge.base_url={server.url}", "judge.model=m"],
         capture_output=True,
         text=True,
-        env=os.environ | {judge.KEY: "sk-secret"},
+        env=os.environ | {KEY: "sk-secret"},
     )
     (line,) = done.stderr.strip().splitlines()
     assert done.returncode == 2 and words in line and "secret" not in line and not done.stdout
     assert not list(tmp_path.iterdir()) and time.perf_counter() - started < 30
+
+
+def test_the_probe_asks_as_a_question_is_asked(serve):
+    """What a server refuses or takes long for is found before any work, and what it can answer is no fault."""
+    no_temperature = {"message": "temperature is not supported", "param": "temperature", "code": "unsupported_value"}
+    server = serve(lambda number, body, headers: (400, no_temperature) if "temperature" in body else (200, READABLE))
+    with pytest.raises(RequestError, match="temperature is not supported"):
+        probe(settings(server.url))
+    server = serve(lambda number, body, headers: (200, READABLE, 4.5))
+    probe(settings(server.url, timeout_s=30.0))
+    assert server.asked[0]["max_tokens"] == settings(server.url).max_tokens
+
+
+def test_a_server_that_refused_every_question_is_asked_again(serve, tmp_path):
+    """It was not ready; what it said is in the line."""
+    healed: list = []
+    server = serve(lambda *_: (200, READABLE) if healed else (400, "no models are loaded"))
+    with pytest.raises(JudgeFailed, match="no models are loaded"):
+        ask(settings(server.url), questions(10), tmp_path)
+    healed.append(True)
+    assert {r["verdict"] for r in ask(settings(server.url), questions(10), tmp_path)} == {"first"}
+
+
+@pytest.mark.parametrize("status", [403, 451])
+def test_a_question_that_a_filter_refuses_is_one_question(serve, tmp_path, status):
+    flagged = lambda body: "prompt 9" in body["messages"][0]["content"]  # noqa: E731
+    server = serve(lambda _, body, __: (status, "your input was flagged") if flagged(body) else (200, READABLE))
+    records = ask(settings(server.url), questions(12), tmp_path)
+    assert [r["verdict"] for r in records] == ["first"] * 9 + [None] + ["first"] * 2
+    assert "your input was flagged" in records[9]["refused"]
 
 
 def test_nothing_answers():
@@ -356,12 +390,12 @@ def test_a_setting_that_the_server_does_not_take_stops_at_once(serve, tmp_path):
 
 @pytest.mark.parametrize(("key", "stored"), [("1", READABLE), ("better-secret", '{"better": "1", "by": "…"}')])
 def test_a_reply_is_judged_as_it_came_and_stored_without_the_key(serve, tmp_path, monkeypatch, key, stored):
-    monkeypatch.setenv(judge.KEY, key)
+    monkeypatch.setenv(KEY, key)
     server = serve(lambda *_: (200, stored.replace("…", key)))
     for _ in range(2):
         (record,) = ask(settings(server.url), questions(1), tmp_path)
         assert record["verdict"] == "first" and record["reply"] == stored
-    monkeypatch.setenv(judge.KEY, READABLE)  # whatever the key is, the verdict was read before it was taken out
+    monkeypatch.setenv(KEY, READABLE)  # whatever the key is, the verdict was read before it was taken out
     (record,) = ask(settings(serve(lambda *_: (200, READABLE)).url), questions(1), tmp_path)
     assert record["verdict"] == "first" and record["reply"] == "…"
 
@@ -403,6 +437,11 @@ def test_swapping_takes_the_position_bias_away():
     assert rates["both orders"]["ci_low"] < 0.5 < rates["both orders"]["ci_high"]
     assert judge_reliability(verdicts)["first_position"] > 0.6
     assert judge_reliability(judged(position_bias=0.0, share=0.5))["first_position"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_judge_that_always_says_the_same_says_nothing():
+    verdicts = judged(position_bias=0.0, share=0.5).assign(verdict="first")
+    assert np.isnan(win_rates(verdicts, ["arm"], "both orders").iloc[0]["estimate"])
 
 
 def test_a_better_arm_wins_whatever_the_bias():
@@ -519,7 +558,7 @@ def test_the_notebook_stops_at_a_real_server_that_talks_nonsense_and_the_key_is_
     transformers_serve, chat_model, tmp_path, monkeypatch
 ):
     """Through the command line: all replies are nonsense, so that it stops early, and draws nothing."""
-    monkeypatch.setenv(judge.KEY, "sk-very-secret")
+    monkeypatch.setenv(KEY, "sk-very-secret")
     monkeypatch.delenv("WEAKLIB_SCHEDULER", raising=False)
     folders = [part for name in ("store", "runs", "figures") for part in (f"--{name}", str(tmp_path / name))]
     small = ["seeds=[0]", "models.weak=opt-tiny", "models.strong=opt-small", "judge.prompts=2", "judge.repeats=1"]

@@ -64,7 +64,7 @@ def test_rewards_that_say_nothing_give_no_estimate():
     same = results(human=[[1.0] * 3] * 2, cw=[[1.0] * 3] * 2).assign(gold="mine")
     known = results(human=[[1.0, 1.0, 2.0]] * 2).assign(gold="truth")
     silent, reasons = without_silent_rewards(pd.concat([same, known], ignore_index=True))
-    assert reasons == ["Missing: mine gives all 24 responses the same reward."]
+    assert reasons == ["Missing: mine gives the same reward to all 24 responses."]
     assert silent[silent["gold"] == "truth"].equals(pd.concat([same, known], ignore_index=True)[-6:])
     silent = silent[silent["gold"] == "mine"]
     for metric in ("gra", "gain", "gra_at_equal_length"):

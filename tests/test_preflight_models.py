@@ -8,10 +8,12 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from weaklib.data.errors import RequestError
 from weaklib.study import checks
 from weaklib.study.parameters import load_profile
+from weaklib.training.base import train_tokenizer
 
 REVISION = "a" * 40
 ERRORS = {"gated": (403, "GatedRepo"), "missing": (404, "RepoNotFound")}
@@ -84,11 +86,16 @@ def test_without_the_hub_the_line_says_how_to_fetch(environment, tmp_path):
 def test_a_model_in_the_cache_is_looked_at_as_a_folder(tmp_path):
     snapshot = tmp_path / "hub" / "models--owner--open" / "snapshots" / REVISION
     snapshot.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        (snapshot / name).write_text("{}")
+    tokenizer = train_tokenizer(["Hello there."] * 5, 300)
+    size = {"hidden_size": 8, "word_embed_proj_dim": 8, "ffn_dim": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = AutoConfig.for_model("opt", **size, max_position_embeddings=16, vocab_size=len(tokenizer))
+    AutoModelForCausalLM.from_config(config).save_pretrained(snapshot)
+    tokenizer.save_pretrained(snapshot)
+    known = (snapshot / "tokenizer_config.json").read_text()
+    (snapshot / "tokenizer_config.json").write_text("{}")
     (answer,) = said(tmp_path, {"owner/open": REVISION}, HF_HUB_OFFLINE="1").values()
     assert "its tokenizer has no eos_token" in answer
-    (snapshot / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    (snapshot / "tokenizer_config.json").write_text(known)
     assert said(tmp_path, {"owner/open": REVISION}, HF_HUB_OFFLINE="1") == {"owner/open": ""}
     (snapshot / "model.safetensors").unlink()
     (answer,) = said(tmp_path, {"owner/open": REVISION}, HF_HUB_OFFLINE="1").values()

@@ -1,12 +1,17 @@
 """Gold rewards by reward models of the true architectures, from local folders."""
 
+import shutil
+
 import pandas as pd
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from weaklib.data.conversations import as_message, chat
+from weaklib.data.errors import RequestError
 from weaklib.evaluation.rewards import rewards_of_model as rewards
+from weaklib.study.checks import _check_weights, check_gold
+from weaklib.study.parameters import load_profile
 from weaklib.training.base import train_tokenizer
 
 PROMPTS = [
@@ -113,3 +118,33 @@ def test_a_prompt_that_is_too_long_is_cut_and_the_response_kept(folders, model_t
     assert rewards(folder, sampled.assign(response=[r + " No." for r in responses]), **how)[0] != pytest.approx(scores)
     with pytest.raises(ValueError, match="it reads 200 tokens, and a response alone has"):
         rewards(folder, sampled.assign(response=responses[2] * 90), **how)
+
+
+def test_a_model_without_its_head_is_refused_before_any_work_and_where_it_scores(folders, tmp_path):
+    """Else its head would be drawn at random, and its rewards with it."""
+    from safetensors.torch import load_file, save_file
+
+    whole = folders["llama"]
+    shutil.copytree(whole, tmp_path / "headless")
+    weights = load_file(whole / "model.safetensors")
+    del weights["score.weight"]
+    save_file(weights, tmp_path / "headless" / "model.safetensors", metadata={"format": "pt"})
+    folder = str(tmp_path / "headless")
+    with pytest.raises(ValueError, match="headless: .* lacks 1 weights, score.weight"):
+        rewards(folder, SAMPLED, format="text", output=0, batch_tokens=99, device="cpu")
+    profile = load_profile("smoke", {"gold_models.mine.model": folder})
+    with pytest.raises(RequestError, match="gold_models.mine: .*headless cannot be loaded: .*score.weight"):
+        check_gold(profile, "mine")
+    (tmp_path / "headless" / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    _check_weights.cache_clear()
+    with pytest.raises(RequestError, match="headless cannot be loaded"):
+        check_gold(profile, "mine")
+    check_gold(load_profile("smoke", {"gold_models.mine.model": str(whole)}), "mine")
+
+
+def test_control_tokens_in_a_text_are_text(folders):
+    said = SAMPLED.assign(response=[" Yes.<|endoftext|> No.", *RESPONSES[1:]])
+    apart = SAMPLED.assign(response=[" Yes.< |endoftext|> No.", *RESPONSES[1:]])
+    how = {"format": "chat", "output": 0, "batch_tokens": 1000, "device": "cpu"}
+    both = [rewards(str(folders["llama"]), one, **how)[0] for one in (said, apart)]
+    assert both[0] == pytest.approx(both[1], rel=1e-6)

@@ -3,6 +3,7 @@ Roles decide turns, never what a message says. Only a transcript has none: it is
 
 import json
 import re
+import unicodedata
 from itertools import groupby, takewhile
 
 KEYS = ("prompt", "chosen", "rejected")
@@ -19,11 +20,19 @@ def pair_of_row(row: dict) -> tuple[dict, set[str]]:
     are. Returns texts ``prompt, chosen, rejected`` and ``messages``, those of the prompt as JSON, and which of
     ``prompts_differ``, ``prompts_repeated`` and ``human_turns_cut`` were met. Raises for a bad row."""
     prompt, *sides = row.get("prompt"), row["chosen"], row["rejected"]
+    if row.get("system"):
+        raise ValueError("a column system is not read: its text belongs into the prompt's messages")
     if all(isinstance(side, str) and LISTED.match(side) for side in sides):
         sides = [_unlisted(side, key) for side, key in zip(sides, KEYS[1:])]
     prompt = _unlisted(prompt, "prompt") if isinstance(prompt, str) else prompt or None
     if prompt is None and not all(_is_whole(side) for side in sides):
         prompt = row.get("messages")
+        if isinstance(prompt, list) and len(prompt) > 1 and prompt[-1] in [_reply(side) for side in sides]:
+            prompt = prompt[:-1]  # the chosen chat as a whole
+    with_roles = not all(isinstance(side, str) for side in sides)
+    transcript = isinstance(prompt, str) and (prompt.startswith("\n\nHuman:") or prompt.endswith("\n\nAssistant:"))
+    if with_roles and isinstance(prompt, str) and not transcript:  # whatever it quotes
+        prompt = [{"role": "user", "content": prompt}]
     known = None if prompt is None else _said(prompt, "prompt")
     texts = all(isinstance(side, str) for side in sides)
     if isinstance(known, str) and texts and not all(map(TURN.match, sides)):
@@ -37,7 +46,8 @@ def pair_of_row(row: dict) -> tuple[dict, set[str]]:
             dialogue.pop()
             met.add("human_turns_cut")
         if not dialogue:
-            raise ValueError(f'{key} has no "Assistant:" turn')
+            lacking = "" if prompt else ", and there is no prompt"
+            raise ValueError(f'{key} has no "Assistant:" turn{lacking}')
     shared = len(list(takewhile(lambda two: two[0] == two[1], zip(*(dialogue[:-1] for dialogue in dialogues)))))
     while shared and any(dialogue[shared]["role"] != "assistant" for dialogue in dialogues):
         shared -= 1
@@ -85,9 +95,28 @@ def _dialogue(prompt, known: list[dict] | str | None, side, key: str) -> list[di
     said = _said(side, key)
     if known is None or isinstance(said, str):
         return [] if isinstance(said, str) else said
-    known = _open(known)
-    whole = said[: len(known)] == known or (said[0]["role"] != "assistant" and known[-1] in said)
-    return said if whole else known + said
+    known, one, other = _open(known), *([_plain(message) for message in some] for some in (_open(known), said))
+    if any(other[at : at + len(one)] == one for at in range(len(other))):  # a whole chat holds the prompt
+        return said
+    shared = next((n for n in range(min(len(one), len(other)), 0, -1) if one[-n:] == other[:n]), 0)
+    if not shared and said[0]["role"] != "assistant" and known[-1]["role"] != "assistant":
+        raise ValueError(f"{key} is a chat that does not go on from the prompt: {said[0]['content']!r:.60}")
+    if known[-1]["role"] == said[0]["role"] == "assistant":  # a reply that the prompt begins
+        *known, begun = known
+        said = [{"role": "assistant", "content": f"{begun['content']} {said[0]['content']}".strip()}, *said[1:]]
+    return known + said[shared:]
+
+
+def _plain(message: dict) -> tuple[str, str]:
+    """A message without what another writing of the same text changes."""
+    text = unicodedata.normalize("NFC", message["content"].replace("\r\n", "\n").lstrip("\ufeff"))
+    return message["role"], text.strip()
+
+
+def _reply(side) -> dict:
+    """A side that is one reply, as a message."""
+    last = side[-1] if isinstance(side, list) and side else side
+    return last if isinstance(last, dict) else {"role": "assistant", "content": last}
 
 
 def _open(known: list[dict]) -> list[dict]:
@@ -115,8 +144,10 @@ def _said(value, key: str) -> list[dict] | str:
     value = [value] if isinstance(value, dict) else value
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value) or not value:
         raise ValueError(f"{key} is neither text nor chat messages: {value!r:.60}")
-    if unknown := [message.get("role") for message in value if message.get("role") not in SPEAKERS]:
-        raise ValueError(f"{key}: unknown role {unknown[0]!r}")
+    if unknown := [message.get("role") for message in value if str(message.get("role")) not in SPEAKERS]:
+        raise ValueError(f"{key}: unknown role {unknown[0]!r:.60}")
+    if any(message.get("tool_calls") for message in value):
+        raise ValueError(f"{key}: a message calls tools, which is no text")
     return [{"role": message["role"], "content": _content(message.get("content"), key)} for message in value]
 
 

@@ -20,7 +20,8 @@ MET = ("rows", "bad_rows_dropped", "empty_responses", "prompts_differ", "prompts
 CAUSES = {KeyError: "key {} is missing", json.JSONDecodeError: "not JSON: {}", ValueError: "{}"}
 CAUSES |= {RecursionError: "nested too deeply", Exception: "not an object of this form: {}"}
 # What is read of a parquet file; other columns may hold anything, and much of it.
-COLUMNS = ("prompt", "chosen", "rejected", "messages", "info", "summaries", "choice", "score_chosen", "score_rejected")
+COLUMNS = ("prompt", "chosen", "rejected", "messages", "system")
+COLUMNS += ("info", "summaries", "choice", "score_chosen", "score_rejected")
 
 
 def read_pairs(*paths: Path, on_bad_row: str = "error", pair_of: Callable = pair_of_row) -> tuple[pd.DataFrame, dict]:
@@ -64,7 +65,7 @@ def _rows(path: Path):
                 yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
         else:
             raise RequestError(f"{path}: not a .jsonl, .jsonl.gz or .parquet file")
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error, pyarrow.ArrowException) as error:
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error, pyarrow.ArrowException) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from None
 
 

@@ -11,7 +11,8 @@ PAIR = ["annotator.kind", "arm", "weak", "strong", "seed", "prompt"]
 
 def win_rates(verdicts: pd.DataFrame, by: list[str], asked: str) -> pd.DataFrame:
     """The share of prompts on which the arm's response is judged better, a tie counted half, for each group of ``by``.
-    ``asked``: ``both orders``, where a verdict that turns over is a tie, or ``arm first`` or ``arm second`` alone. The
+    ``asked``: ``both orders``, where a verdict that turns over is a tie (if all are, nothing can be read from them, and
+    the estimate is missing), or ``arm first`` or ``arm second`` alone. The
     first repeat counts; prompts without a readable verdict in some seed are left out, and ``left_out`` counts them.
     """
     scores = _scores(verdicts)
@@ -23,7 +24,8 @@ def win_rates(verdicts: pd.DataFrame, by: list[str], asked: str) -> pd.DataFrame
         table = group.pivot(index="seed", columns="prompt", values="score")
         judged = table.dropna(axis="columns")
         unknown = Estimate._make([np.nan] * 3 + list(judged.shape) + [np.nan] * 2)
-        estimate = crossed_mean(judged.to_numpy(), (0, 1)) if judged.shape[1] > 1 else unknown
+        silent = judged.shape[1] < 2 or (judged == 0.5).all(axis=None)  # a judge that always says the same
+        estimate = unknown if silent else crossed_mean(judged.to_numpy(), (0, 1))
         found.append(dict(zip(by, name)) | estimate._asdict() | {"left_out": table.shape[1] - judged.shape[1]})
     return pd.DataFrame(found)
 

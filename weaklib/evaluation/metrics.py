@@ -22,9 +22,11 @@ def without_silent_rewards(results: pd.DataFrame) -> tuple[pd.DataFrame, list[st
     from it, and one half with an interval of no width would look like knowledge. And a sentence for each such gold."""
     rewards, reasons = ["gold_reward", "sft_gold_reward"], []
     for gold, rows in results.groupby("gold"):
-        if len(np.unique(rows[rewards])) == 1:
+        lacking, same = int(rows[rewards].isna().to_numpy().sum()), len(np.unique(rows[rewards])) == 1
+        if same or lacking:
             results = results.assign(**{name: results[name].mask(results["gold"] == gold) for name in rewards})
-            reasons.append(f"Missing: {gold} gives all {2 * len(rows)} responses the same reward.")
+            cause = f"no reward to {lacking} of" if lacking else "the same reward to all"
+            reasons.append(f"Missing: {gold} gives {cause} {2 * len(rows)} responses.")
     return results, reasons
 
 

@@ -44,32 +44,41 @@ def rewards_of_model(
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from weaklib.training.language_models import load_whole
+    from weaklib.training.tokens import Reader
+
     tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, truncation_side="left")
-    network = AutoModelForSequenceClassification.from_pretrained(model, revision=revision).to(device).eval()
+    network = load_whole(AutoModelForSequenceClassification, model, revision=revision).to(device).eval()
     if output >= network.config.num_labels:
         raise ValueError(f"{model}: output {output} was asked for, it has {network.config.num_labels}")
     if format == "chat" and tokenizer.chat_template is None:
         raise ValueError(f"{model}: format chat was asked for, its tokenizer has no chat template")
-    prompts, responses = sampled["prompt"].tolist(), sampled["response"].tolist()
-    # without a limit of its own a tokenizer says a huge number
-    limits = [tokenizer.model_max_length, getattr(network.config, "max_position_embeddings", None) or 1 << 30]
-    longest = min(limit for limit in limits if limit > 0)
+    apart = Reader(tokenizer, {}).apart
+    prompts, responses = sampled["prompt"].map(apart).tolist(), sampled["response"].map(apart).tolist()
+    # without a limit of its own a tokenizer says a huge number; RoBERTa's positions begin after that of its padding
+    positions = getattr(network.config, "max_position_embeddings", None) or 1 << 30
+    positions -= network.config.pad_token_id + 1 if "roberta" in network.config.model_type else 0
+    longest = min(limit for limit in (tokenizer.model_max_length, positions) if limit > 0)
+    pair, how = format == "text_pair", {}
     if format == "chat":
-        encode, how = tokenizer.apply_chat_template, {"return_dict": True}
-        texts = [list(map(chat, sampled["messages"], responses))]
-    elif format == "text_pair":
-        encode, texts, how = tokenizer, [[p.strip() for p in prompts], [r.strip() for r in responses]], {}
+        dialogues = (chat(apart(messages), said) for messages, said in zip(sampled["messages"], responses, strict=True))
+        rendered = tokenizer.apply_chat_template(list(dialogues), tokenize=False)
+        texts, how = [rendered], {"add_special_tokens": False}
+        ends = [text[text.rfind(said.strip()) :] for text, said in zip(rendered, responses, strict=True)]
     else:
-        encode, texts, how = tokenizer, [[p + r for p, r in zip(prompts, responses, strict=True)]], {}
-    whole = encode(*texts, **how)
+        both = [[p.strip() for p in prompts], [r.strip() for r in responses]]
+        texts, ends = both if pair else [[p + r for p, r in zip(prompts, responses, strict=True)]], both[1]
+    whole = tokenizer(*texts, **how)
     too_long = [len(ids) > longest for ids in whole["input_ids"]]
     if any(too_long):
-        alone = tokenizer([r.strip() for r, long in zip(responses, too_long) if long])["input_ids"]
-        most = max(map(len, alone)) + tokenizer.num_special_tokens_to_add(pair=format == "text_pair")
+        alone = tokenizer([end for end, long in zip(ends, too_long) if long], **how)["input_ids"]
+        most = max(map(len, alone)) + (0 if how else tokenizer.num_special_tokens_to_add(pair=pair))
         if most > longest:
             raise ValueError(f"{model}: it reads {longest} tokens, and a response alone has {most}")
-        only = {"truncation": "only_first" if format == "text_pair" else True, "max_length": longest}
-        whole = encode(*texts, **how, **only)
+        whole = tokenizer(*texts, **how, truncation="only_first" if pair else True, max_length=longest)
+        for ids, long in zip(whole["input_ids"], too_long):
+            if how and long and tokenizer.bos_token_id is not None:  # a template's beginning was cut with the rest
+                ids[0] = tokenizer.bos_token_id
     pads = tokenizer.pad_token_id is not None  # without a padding token texts cannot share a batch
     network.config.pad_token_id = tokenizer.pad_token_id
     result = np.empty(len(prompts))

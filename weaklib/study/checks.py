@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,8 @@ def check_models(profile: Profile) -> None:
             raise RequestError(f"model folder {folder}: its tokenizer has no eos_token, which ends every response")
         if profile.dialogue == "chat" and (name in here or (folder and not _tokenizer_has(folder, "chat_template"))):
             raise RequestError(f"dialogue: chat was asked for, the tokenizer of {name} has no chat template")
+        if folder:
+            _check_weights(folder, "AutoModelForCausalLM", f"model folder {folder}")
     if models.gold is not None:
         check_gold(profile, models.gold)
 
@@ -71,6 +74,24 @@ def check_gold(profile: Profile, name: str) -> None:
         raise RequestError(f"{said}: output {gold.output} was asked for, it has {outputs}")
     if gold.format == "chat" and not _tokenizer_has(folder, "chat_template"):
         raise RequestError(f"{said}: format chat was asked for, its tokenizer has no chat template")
+    _check_weights(folder, "AutoModelForSequenceClassification", said)
+
+
+@cache
+def _check_weights(folder: Path, kind: str, said: str) -> None:
+    """Raises RequestError where a weight of such a model is missing or damaged; none is read but for its name."""
+    import transformers  # only here: it takes seconds
+
+    from weaklib.training.language_models import load_whole
+    from weaklib.training.tokens import load_tokenizer
+
+    try:
+        model, tokens = load_whole(getattr(transformers, kind), folder, device_map="meta"), len(load_tokenizer(folder))
+        rows = model.get_input_embeddings().num_embeddings
+    except Exception as error:  # files can be damaged in many ways
+        raise RequestError(f"{said} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+    if tokens > rows:
+        raise RequestError(f"{said}: its tokenizer has {tokens} tokens, the model embeds {rows}")
 
 
 def check_judge(profile: Profile) -> None:

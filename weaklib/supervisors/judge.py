@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,11 +13,10 @@ import numpy as np
 import pydantic
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from weaklib.data.errors import RequestError, no_use_of_a_proxy, proxy_set
+from weaklib.data.errors import RequestError
+from weaklib.supervisors.completions import Refused, client, complete, scrubbed
 from weaklib.supervisors.verdicts import REPLIES, verdict_of
 
-KEY = "OPENAI_API_KEY"  # of the environment; the key itself is written nowhere
-_RENAMED: set[tuple] = set()  # servers and models whose limit is called ``max_completion_tokens``
 _AGAIN = "That was not one JSON object of the form that was asked for. Reply with that object and nothing else."
 
 
@@ -73,10 +71,6 @@ class JudgeFailed(Exception):
     """A budget, a server or replies that say nothing stopped the judge; what was answered is kept."""
 
 
-class Refused(RequestError):
-    """A server's answer to one question is that it gets none: a content filter, a prompt that is too long."""
-
-
 class Question(NamedTuple):
     prompt: str
     first: str
@@ -124,9 +118,18 @@ def simulate(settings: Judge, questions: list[Question], gold_reward, seed: int 
 
 
 def probe(settings: Judge) -> None:
-    """One short completion. Raises RequestError: one line that says whether address, key or model is at fault."""
-    hasty = settings.model_copy(update={"max_retries": 0, "timeout_s": 4.0})
-    _complete(_client(hasty), hasty, ["Say yes."], max_tokens=1)
+    """One short completion, asked for as a question is. Raises RequestError: one line that says whether address, key,
+    model or a setting is at fault."""
+    hasty = settings.model_copy(update={"max_retries": 0})
+    complete(client(hasty), hasty, ["Say yes."], **_how(settings, repeat=0))
+
+
+def _how(settings: Judge, repeat: int) -> dict:
+    how = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "seed": repeat}
+    if settings.structured:
+        schema = {"name": settings.form, "strict": True, "schema": REPLIES[settings.form].model_json_schema()}
+        how["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return how
 
 
 class _Server:
@@ -136,7 +139,7 @@ class _Server:
     def __init__(self, settings: Judge, form: str, folder: Path):
         identity = settings.model_dump(include={"base_url", "model", "form", "structured", "temperature", "max_tokens"})
         self.settings, self.form, self.usd = settings, Template(form), settings.usd_per_million_tokens.usd
-        self.client, self.lock, self.replies = _client(settings), Lock(), {}
+        self.client, self.lock, self.replies = client(settings), Lock(), {}
         self.costs: list[float] = []  # in USD, of each request; of one on its way the most that it can be
         self.path = folder / f"{_digest(identity | {'text': form})}.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,6 +152,8 @@ class _Server:
                 reply = json.loads(line)
                 self.replies.setdefault(reply["question"], []).append(reply)
                 self.costs.append(self.usd(reply["input_tokens"], reply["output_tokens"]))
+        if all(said.get("refused") for some in self.replies.values() for said in some):
+            self.replies = {}  # a server that refused every question was not ready for any
 
     def record(self, question: Question) -> dict:
         replies = self.replies.get(_digest(question), [])
@@ -164,10 +169,6 @@ class _Server:
         shown = {name: getattr(question, name).strip() for name in ("prompt", "first", "second")}
         texts = [question.examples + self.form.substitute(shown)]
         texts += [before["reply"], _AGAIN] if before["reply"] else []
-        how = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "seed": question.repeat}
-        if settings.structured:
-            schema = {"name": settings.form, "strict": True, "schema": REPLIES[settings.form].model_json_schema()}
-            how["response_format"] = {"type": "json_schema", "json_schema": schema}
         most = len(json.dumps(texts)), settings.max_tokens  # no tokenizer makes more tokens than bytes
         with self.lock:
             number, usd = len(self.costs), self.usd(*most)
@@ -177,10 +178,11 @@ class _Server:
             self.costs.append(usd)
         entry = {"question": _digest(question), "reply": "", "input_tokens": 0, "output_tokens": 0}
         try:
-            reply, used = _complete(self.client, settings, texts, **how)
+            answered = any(not said.get("refused") for some in list(self.replies.values()) for said in some)
+            reply, used = complete(self.client, settings, texts, answered, **_how(settings, question.repeat))
             read, written = (getattr(used, f"{what}_tokens", None) for what in ("prompt", "completion"))
             read, written = (n if isinstance(n, int) else at_most for n, at_most in zip((read, written), most))
-            entry |= {"reply": _scrubbed(reply), "input_tokens": read, "output_tokens": written}
+            entry |= {"reply": scrubbed(reply), "input_tokens": read, "output_tokens": written}
             if entry["reply"] != reply:  # judged as it was received
                 entry["verdict"] = verdict_of(settings.form, reply)
         except Refused as refusal:
@@ -189,57 +191,6 @@ class _Server:
             file.write(json.dumps(entry) + "\n")
         self.costs[number] = self.usd(read, written)
         self.replies.setdefault(entry["question"], []).append(entry)
-
-
-def _complete(client, settings: Judge, texts: list[str], **how) -> tuple:
-    """The reply, and the server's count of tokens, if any. Raises RequestError, which names it, never the key."""
-    import openai
-
-    messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), texts)]
-    if (settings.base_url, settings.model) in _RENAMED:
-        how["max_completion_tokens"] = how.pop("max_tokens")
-    try:
-        completion = client.chat.completions.create(model=settings.model, messages=messages, **how)
-        choice = completion.choices[0] if completion.choices else None
-        if choice and (choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None)):
-            raise Refused(f"judge.base_url {settings.base_url}: the question was refused")
-        said = (choice and choice.message.content) or ""
-        return said if isinstance(said, str) else "".join(part.get("text") or "" for part in said), completion.usage
-    except (openai.APIError, AttributeError, ValueError, TypeError) as error:  # but the first: no completion
-        status = getattr(error, "status_code", None)
-        said = " ".join(_scrubbed(str(error)).split())[:200]
-        unknown = getattr(error, "param", None) == "max_tokens" or "max_completion_tokens" in str(error)
-        if status == 400 and unknown and "max_tokens" in how:
-            _RENAMED.add((settings.base_url, settings.model))  # newer models of OpenAI's
-            return _complete(client, settings, texts, **how)
-        if isinstance(error, openai.APIConnectionError):
-            said = "no answer in time" if isinstance(error, openai.APITimeoutError) else "nothing answers there"
-            said += f" (through {proxy})" if (proxy := proxy_set()) else ""
-        elif status in (401, 403):
-            refused = "refused the key in" if os.environ.get(KEY) else "asks for a key; put it into"
-            said = f"the server {refused} {KEY} (status {status})"
-        elif status == 404:
-            said = f"no model {settings.model!r} there, or no chat completions (status 404)"
-        else:
-            said = f"status {status}: {said}" if status else f"not a chat completion: {said}"
-        of_one = status in (400, 413, 422) and getattr(error, "param", None) not in how  # not of a setting
-        kind = Refused if of_one else RequestError
-        raise kind(f"judge.base_url {settings.base_url}: {said}") from None
-
-
-def _client(settings: Judge):
-    import openai  # two seconds
-
-    key = os.environ.get(KEY) or "no-key-is-set"  # a server without keys takes any; the client insists on one
-    limits = {"max_retries": settings.max_retries, "timeout": settings.timeout_s}
-    with no_use_of_a_proxy():
-        return openai.OpenAI(base_url=settings.base_url, api_key=key, **limits)
-
-
-def _scrubbed(text: str) -> str:
-    """Without the key, if it is one: what some local servers take for a key (``1``, ``EMPTY``) occurs in any text."""
-    key = os.environ.get(KEY, "")
-    return text.replace(key, "…") if len(key) >= 8 else text
 
 
 def _digest(content) -> str:

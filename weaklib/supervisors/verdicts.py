@@ -1,6 +1,7 @@
 """The forms of a judge's questions, and what its replies say."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,15 @@ REPLIES = {
 }
 
 
+THOUGHT = re.compile(r"</think(?:ing)?>|\[/THINK\]"), re.compile(r"<think(?:ing)?>|\[THINK\]")  # its end, and its begin
+
+
+def _once(pairs: list[tuple]) -> dict:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key is said twice")
+    return dict(pairs)
+
+
 def form_text(name: str) -> str:
     """The text of a question in the form ``name``, with ``$prompt``, ``$first`` and ``$second``."""
     return (FORMS / f"{name}.txt").read_text(encoding="utf-8")
@@ -32,11 +42,11 @@ def verdict_of(form: str, reply: str) -> str | None:
     """What a reply says by the JSON object in it that has the form's fields; what else is in it, or stands around it or
     in a thought before it, says nothing. None if there is no such object, or two that differ."""
     kind, leads = REPLIES[form], set()
-    answer = reply.rpartition("</think>")[2].partition("<think>")[0]
+    answer = THOUGHT[1].split(THOUGHT[0].split(reply)[-1])[0]
     at = answer.find("{")
     while at >= 0:
         try:
-            content, end = json.JSONDecoder().raw_decode(answer, at)
+            content, end = json.JSONDecoder(object_pairs_hook=_once).raw_decode(answer, at)
             said = kind.model_validate({name: content[name] for name in kind.model_fields if name in content})
             lead = {"1": 1, "2": -1, "tie": 0}[said.better] if form == "pairwise" else said.rating_1 - said.rating_2
             leads.add("first" if lead > 0 else "second" if lead < 0 else "tie")

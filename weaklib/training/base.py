@@ -7,6 +7,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from trl import SFTConfig
 
+from weaklib.training.language_models import load_whole
 from weaklib.training.trainers import TextTrainer, train_and_save, trainer_settings
 
 END, PAD = "<|endoftext|>", "<|pad|>"
@@ -21,7 +22,7 @@ def run(out: Path, *, model: str | dict, revision: str | None = None, precision:
     if tokenizer.eos_token is None:
         raise ValueError(f"{model}: its tokenizer has no end-of-text token, which ends every response")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=precision).save_pretrained(out)
+    load_whole(AutoModelForCausalLM, model, revision=revision, dtype=precision).save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 

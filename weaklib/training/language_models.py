@@ -39,6 +39,15 @@ def load(auto, folder: Path, **settings) -> PreTrainedModel:
     return PeftModel.from_pretrained(model, folder).get_base_model()
 
 
+def load_whole(auto, source, **settings) -> PreTrainedModel:
+    """A model from outside. Raises ValueError where it lacks a weight, which would be drawn at random."""
+    model, found = auto.from_pretrained(source, output_loading_info=True, **settings)
+    if lacking := sorted(found["missing_keys"]) + sorted(map(str, found["mismatched_keys"])):
+        kind = type(model).__name__
+        raise ValueError(f"{source}: as a {kind} it lacks {len(lacking)} weights, {lacking[0]} for one")
+    return model
+
+
 def token_logps(model: PreTrainedModel, inputs: dict, positions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """log p in nats of ``targets`` (K,) in R sequences of T tokens, ``inputs`` of the model's forward: shape (K,).
     ``positions`` (K,): where in the flat (R*T) sequences each is predicted; only there are logits computed."""

@@ -28,8 +28,8 @@ class Reader:
 
     @cached_property
     def turn(self) -> tuple[str, str, str, str]:
-        """What stands around a reply: what begins one; what the template adds when the reply is there (an empty thought),
-        which we put into the prompt; a space; and what follows the reply."""
+        """What stands around a reply: what begins one; what the template adds when the reply is there (an empty
+        thought), which we put into the prompt; a space; and what follows the reply."""
         if not self.chat:
             return ":", "", "", ""
         known = self.tokenizer
@@ -132,12 +132,12 @@ class Reader:
         encode, how = self.tokenizer, {"add_special_tokens": False, "split_special_tokens": True}
         found, control = encode(texts, **how)["input_ids"], set(self.control.values())
         for i, ids in enumerate(found):
-            if not control.isdisjoint(ids) and (apart := self._apart(texts[i])) != texts[i]:
+            if not control.isdisjoint(ids) and (apart := self.apart(texts[i])) != texts[i]:
                 found[i] = encode(apart, **how)["input_ids"]
         return found
 
     def _of_chat(self, messages: list[dict]) -> list[int]:
-        apart = [message | {"content": self._apart(message["content"])} for message in messages]
+        apart = [message | {"content": self.apart(message["content"])} for message in messages]
         encode, how = self.tokenizer.apply_chat_template, {"add_generation_prompt": True}
         if apart == messages:
             return encode(messages, **how)["input_ids"]
@@ -146,7 +146,7 @@ class Reader:
         except (NotImplementedError, ValueError):
             return encode(apart, **how)["input_ids"]
 
-    def _apart(self, text: str) -> str:
+    def apart(self, text: str) -> str:
         """Control tokens written apart, for tokenizers that make them of any text that reads so."""
         for token in self.control:
             text = text.replace(token, f"{token[0]} {token[1:]}") if len(token.strip()) > 1 else text
